@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help
+help: ## print this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: packages
+packages: ## install the Debian packages that build, tests and demo need (root)
+	@scripts/packages
+
+.PHONY: venv
+venv: $(VENV)/.ready ## create .venv with the locked dependencies
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@scripts/packages
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
+
+.PHONY: lock
+lock: ## write requirements.lock anew from pyproject.toml
+	@scripts/lock
+
+.PHONY: lint
+lint: venv ## ruff, formatting, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+.PHONY: unit
+unit: venv ## the tests that need no service
+	$(BIN)/pytest -q tests/unit
+
+.PHONY: check
+check: lint unit ## lint, types, imports and unit tests: under a minute, no services
+
+.PHONY: integration
+integration: venv ## the tests on real parts: RabbitMQ, libvirt, QEMU, loop devices (root)
+	@scripts/services start
+	CI=1 $(BIN)/pytest -q tests/integration
+
+.PHONY: test
+test: check integration ## everything; installs and starts what it needs (root)
+
+.PHONY: demo
+demo: venv ## the main job end to end, with a real guest, in one command (root)
+	@scripts/services start
+	$(BIN)/python scripts/demo.py
+
+.PHONY: bench
+bench: venv ## ratios against bare floors and peers, in one run (root)
+	@scripts/services start
+	$(BIN)/python tests/bench/run.py
+
+.PHONY: schema
+schema: venv ## write docs/commands.schema.json anew from the models
+	$(BIN)/python -m storpool_commands.schema > docs/commands.schema.json
+
+.PHONY: wheel
+wheel: venv ## build the wheels
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist . ./commands
+
+.PHONY: clean
+clean: ## remove what builds and tests left
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
