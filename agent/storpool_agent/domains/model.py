@@ -1,0 +1,58 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Machines and disks as libvirt has them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from storpool_commands.disks import IoTune, Mode
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A machine as it was when it was looked up."""
+
+    uuid: str
+    name: str
+    running: bool
+    """Running or paused: hot-plug applies."""
+    persistent: bool
+    """It has a configuration that outlives its present run."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk that a machine is to be given."""
+
+    path: str
+    serial: str
+    alias: str
+    """libvirt's user alias, `ua-...`: the identity of the disk in events and XML."""
+    bus: Literal["virtio", "scsi"]
+    mode: Mode
+    cache: str
+    io: str | None
+    discard: str
+    live: bool
+    config: bool
+    target: str | None = None
+    iothread: int | None = None
+    iotune: IoTune | None = None
+
+
+@dataclass(frozen=True)
+class DiskInDomain:
+    """A disk that a machine has."""
+
+    domain: Domain
+    path: str
+    target: str
+    bus: str
+    live: bool
+    """In the running machine."""
+    config: bool
+    """In its configuration for the next start."""
+    alias: str | None
+    serial: str | None
+    address: str | None
+    mode: Mode = "rw"

@@ -1,0 +1,119 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Requests and replies: what goes around every command and every result."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from storpool_commands.catalogue import Command, ControlCommand, Result
+from storpool_commands.errors import ErrorCode, Retry, SideEffects
+from storpool_commands.wire import AnswerModel, Fact, HostId, RequestId, Timestamp, WireModel
+
+PROTOCOL = 1
+MAX_BODY_BYTES = 1024 * 1024
+
+
+class _Envelope(WireModel):
+    id: RequestId
+    """Chosen by the sender. The same id again is the same request: it is never run twice."""
+    protocol: Literal[1]
+    deadline: Timestamp | None = None
+    """A request that has not started by then is never started."""
+    dry_run: bool = False
+    progress: bool = False
+    """Also send `accepted` and `progress` replies."""
+    traceparent: Annotated[str, Field(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")] | None = None
+
+
+class Request(_Envelope):
+    """A command for a host's queue."""
+
+    body: Command
+
+
+class ControlRequest(_Envelope):
+    """A command for a host's control queue."""
+
+    body: ControlCommand
+
+
+class Step(AnswerModel):
+    """One step of a command, in the order they were taken."""
+
+    step: str
+    status: Literal["done", "already", "failed", "undone", "planned"]
+    """`already`: there was nothing to do. `undone`: done by this command, and taken back when it failed."""
+    took_ms: float
+
+
+class _Reply(AnswerModel):
+    id: RequestId | None
+    """The request's id; null when the message had none that could be read."""
+    host: HostId
+    protocol: Literal[1] = 1
+
+
+class Success(_Reply):
+    """The command has taken effect."""
+
+    status: Literal["success"] = "success"
+    result: Result
+    steps: list[Step] = []
+    took_ms: float
+
+
+class Failure(_Reply):
+    """The command has not taken effect; what it has left changed is in `sideEffects`."""
+
+    status: Literal["failure"] = "failure"
+    code: ErrorCode
+    message: str
+    """For a person: what happened, to which object, and what to do."""
+    retry: Retry
+    side_effects: SideEffects
+    facts: dict[str, Fact] = {}
+    steps: list[Step] = []
+    took_ms: float = 0
+
+
+class Accepted(_Reply):
+    """The request is stored on the host and will be run. Sent when the request asked for progress."""
+
+    status: Literal["accepted"] = "accepted"
+
+
+class Progress(_Reply):
+    """How far a running request is. Sent when the request asked for progress."""
+
+    status: Literal["progress"] = "progress"
+    phase: str
+    bytes_done: int | None = None
+    bytes_total: int | None = None
+    eta_s: float | None = None
+
+
+FinalReply = Success | Failure
+Reply = Annotated[Success | Failure | Accepted | Progress, Field(discriminator="status")]
+
+_REPLY: TypeAdapter[Success | Failure | Accepted | Progress] = TypeAdapter(Reply)
+
+
+def parse_reply(body: bytes) -> Success | Failure | Accepted | Progress:
+    """Read a reply. Raises pydantic.ValidationError when it is none."""
+    return _REPLY.validate_json(body)
+
+
+class Event(AnswerModel):
+    """Something that happened on a host, as a CloudEvent 1.0 in structured JSON."""
+
+    specversion: Literal["1.0"] = "1.0"
+    id: str
+    source: str
+    """`/hosts/<host>`"""
+    type: str
+    """Such as `com.storpool.agent.attachment.detached`."""
+    time: Timestamp
+    subject: str | None = None
+    datacontenttype: Literal["application/json"] = "application/json"
+    data: dict[str, Any]

@@ -1,0 +1,56 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The names on the broker. Senders and hosts agree on these and on nothing else."""
+
+COMMANDS = "storpool.commands"
+CONTROL = "storpool.control"
+REPLIES = "storpool.replies"
+EVENTS = "storpool.events"
+DEAD = "storpool.dead"
+DEAD_LETTERS = "storpool.dead-letters"
+
+EXCHANGES = {COMMANDS: "direct", CONTROL: "direct", REPLIES: "topic", EVENTS: "topic", DEAD: "fanout"}
+"""Exchange -> its type. All are durable."""
+
+DELIVERY_LIMIT = 10
+"""After so many deliveries without an ack the broker dead-letters a message."""
+
+
+def host_queue(host: str) -> str:
+    """The queue of a host's commands."""
+    return f"storpool.host.{host}"
+
+
+def control_queue(host: str) -> str:
+    """The queue of a host's control commands."""
+    return f"storpool.control.{host}"
+
+
+def host_key(host: str) -> str:
+    """The routing key of a host, on both exchanges."""
+    return f"host.{host}"
+
+
+def host_queue_arguments() -> dict[str, str | int | bool]:
+    """How the queue of a host is declared. Declaring it otherwise is refused by the broker."""
+    return {
+        "x-queue-type": "quorum",
+        "x-single-active-consumer": True,
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-dead-letter-exchange": DEAD,
+    }
+
+
+def reply_key(host: str, reply_to: str) -> str:
+    """Where a host publishes a reply."""
+    return f"{host}.{reply_to}"
+
+
+def reply_binding(reply_to: str) -> str:
+    """What a sender binds its reply queue to."""
+    return f"*.{reply_to}"
+
+
+def event_key(host: str, event: str) -> str:
+    """Where a host publishes an event such as `attachment.detached`."""
+    return f"{host}.{event}"

@@ -1,0 +1,69 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What every model on the wire shares, and the scalar types that the models are made of."""
+
+from typing import Annotated, Generic, TypeVar
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+Fact = str | int | float | bool | None | list[str]
+"""A fact of a failure: a value that a program can act on without reading the message."""
+
+R = TypeVar("R")
+
+
+class WireModel(BaseModel):
+    """Frozen, camelCase on the wire, strict about types and about fields it does not know."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class CommandModel(WireModel, Generic[R]):
+    """A command; R is the result that a success carries."""
+
+
+class AnswerModel(WireModel):
+    """What an agent says. A reader passes over fields that a newer agent has added."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+HostId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,63}$")]
+"""A host's name on the bus: one word of a routing key."""
+
+ReplyTo = HostId
+"""The word that a sender binds its reply queue to, as `*.<word>`."""
+
+RequestId = UUID
+Timestamp = AwareDatetime
+
+SizeBytes = Annotated[int, Field(ge=512, le=2**63 - 512, multiple_of=512)]
+"""Bytes; StorPool sizes are whole 512-byte sectors (API reference, SECTOR_SIZE)."""
+
+Limit = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""A rate limit; 0 means no limit."""
+
+TimeoutS = Annotated[float, Field(gt=0, le=3600)]
+Generation = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""Chosen by the management plane, per volume; one older than the host has seen is refused."""
+
+VmRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+:@-]{1,255}$")]
+"""A libvirt domain: its UUID or its name."""
+
+TagName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,199}$")]
+TagValue = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,199}$")]
+TemplateName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,199}$")]
+ObjectName = Annotated[str, Field(pattern=r"^#?[A-Za-z0-9_:][A-Za-z0-9_.:-]{0,197}$")]
+"""The name of a volume that is to be made. StorPool allows more first characters; they are refused
+because `.`, `..` and `-x` are names that other programs take for something else."""
