@@ -54,6 +54,12 @@ class NotAuthorized(AgentError):
     code = ErrorCode.NOT_AUTHORIZED
 
 
+class JournalUnavailable(AgentError):
+    """The journal cannot be written or read: a full disk, a lost file system, a damaged file."""
+
+    code = ErrorCode.JOURNAL_UNAVAILABLE
+
+
 class VolumeNotFound(AgentError):
     code = ErrorCode.VOLUME_NOT_FOUND
 
@@ -168,6 +174,12 @@ class DiskConflict(AgentError):
     """The machine has the volume already, but not as the command wants it."""
 
     code = ErrorCode.DISK_CONFLICT
+
+
+class DiskNotFound(AgentError):
+    """The machine does not have the volume as a disk."""
+
+    code = ErrorCode.DISK_NOT_FOUND
 
 
 class TargetTaken(AgentError):

@@ -39,6 +39,7 @@ class ErrorCode(StrEnum):
     TOO_LATE = "too-late"
     CRASH_LOOP = "crash-loop"
     HOST_OVERLOADED = "host-overloaded"
+    JOURNAL_UNAVAILABLE = "journal-unavailable"
     INTERNAL = "internal"
 
     # StorPool
@@ -72,6 +73,7 @@ class ErrorCode(StrEnum):
     VM_BUSY = "vm-busy"
     DISK_IN_USE_BY_VM = "disk-in-use-by-vm"
     DISK_CONFLICT = "disk-conflict"
+    DISK_NOT_FOUND = "disk-not-found"
     TARGET_TAKEN = "target-taken"
     NO_HOTPLUG_SLOT = "no-hotplug-slot"
     UNPLUG_PENDING = "unplug-pending"
@@ -85,6 +87,7 @@ class ErrorCode(StrEnum):
 _RETRYABLE = {
     ErrorCode.CANCELLED,
     ErrorCode.HOST_OVERLOADED,
+    ErrorCode.JOURNAL_UNAVAILABLE,
     ErrorCode.VOLUME_BUSY,
     ErrorCode.ATTACHED_ELSEWHERE,
     ErrorCode.INSUFFICIENT_RESOURCES,

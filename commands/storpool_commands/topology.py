@@ -2,6 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The names on the broker. Senders and hosts agree on these and on nothing else."""
 
+from collections.abc import Mapping
+
+Arguments = Mapping[str, str | int | bool]
+
 COMMANDS = "storpool.commands"
 CONTROL = "storpool.control"
 REPLIES = "storpool.replies"
@@ -31,7 +35,7 @@ def host_key(host: str) -> str:
     return f"host.{host}"
 
 
-def host_queue_arguments() -> dict[str, str | int | bool]:
+def host_queue_arguments() -> Arguments:
     """How the queue of a host is declared. Declaring it otherwise is refused by the broker."""
     return {
         "x-queue-type": "quorum",
@@ -39,6 +43,16 @@ def host_queue_arguments() -> dict[str, str | int | bool]:
         "x-delivery-limit": DELIVERY_LIMIT,
         "x-dead-letter-exchange": DEAD,
     }
+
+
+def control_queue_arguments() -> Arguments:
+    """A question about the present that was not answered within a minute is not worth an answer."""
+    return {"x-message-ttl": 60_000}
+
+
+def dead_letters_arguments() -> Arguments:
+    """What no host could take stays until somebody has looked at it."""
+    return {"x-queue-type": "quorum"}
 
 
 def reply_key(host: str, reply_to: str) -> str:

@@ -1,0 +1,126 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""One attempt at one request: its steps, its notes, its cancel."""
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Literal
+
+import structlog
+
+from storpool_agent.crash import crash_point
+from storpool_agent.errors import AgentError, Cancelled, StaleGeneration
+from storpool_agent.journal.journal import Journal, PendingUnplug
+from storpool_commands.envelope import Request, Step
+from storpool_commands.errors import SideEffects, retry_class
+
+log = structlog.get_logger()
+
+
+class RunningStep:
+    """A step while it is being taken."""
+
+    def __init__(self) -> None:
+        self.status: Literal["done", "already"] = "done"
+
+    def already(self) -> None:
+        """There was nothing to do."""
+        self.status = "already"
+
+
+class Attempt:
+    """What a handler knows of the request it serves.
+
+    Steps with `changes` are what a failure's `sideEffects` is derived from: one that is done, or of unknown outcome,
+    and not undone is a side effect. One thread runs an attempt; `cancel` may be called by any.
+    """
+
+    def __init__(self, request: Request, journal: Journal, number: int) -> None:
+        self.request_id = str(request.id)
+        self.number = number
+        """1, or more when the agent died while it ran this request."""
+        self._command = request.body.command
+        self._journal = journal
+        self._steps: list[tuple[Step, bool]] = []
+        self._cancelled = threading.Event()
+
+    @property
+    def steps(self) -> list[Step]:
+        return [step for step, _ in self._steps]
+
+    @property
+    def side_effects(self) -> SideEffects:
+        """`none` or `partial`: a failure that is `complete` says so itself."""
+        return "partial" if any(changed for _, changed in self._steps) else "none"
+
+    @contextmanager
+    def step(self, name: str, *, changes: bool = False) -> Generator[RunningStep]:
+        """Take a step. Raises Cancelled instead of taking it when the request has been cancelled."""
+        if self._cancelled.is_set():
+            raise Cancelled(f"cancelled before the step {name}", step=name)
+        running = RunningStep()
+        started = monotonic()
+        crash_point(f"{self._command}/{name}:begin")
+        try:
+            yield running
+        except Exception as error:
+            self._ended(name, "failed", started, changed=changes and _outcome_unknown(error))
+            raise
+        self._ended(name, running.status, started, changed=changes and running.status == "done")
+        crash_point(f"{self._command}/{name}:done")
+
+    @contextmanager
+    def undo(self, name: str) -> Generator[None]:
+        """Take a step back because a later one has failed; that failure is raised on, whatever happens here."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - the first failure is the one to report; this one is in the log
+            log.error("undo failed", step=name, reason=str(error))  # noqa: TRY400 - one line, for the admin
+            return
+        self._steps = [
+            (step.model_copy(update={"status": "undone"}), False) if step.step == name else (step, changed)
+            for step, changed in self._steps
+        ]
+
+    def note(self, kind: str, target: str) -> None:
+        """Write down what this command is about to make, before it makes it."""
+        self._journal.note(self.request_id, kind, target)
+
+    def noted(self, kind: str, target: str) -> bool:
+        """Whether this command, in an earlier attempt, was about to make it. Never true for a first attempt."""
+        return self.number > 1 and self._journal.noted(self.request_id, kind, target)
+
+    def fence(self, global_id: str, generation: int | None) -> None:
+        """Let the command pass if nothing newer has been seen for its volume. Raises StaleGeneration."""
+        if generation is None:
+            return
+        highest = self._journal.raise_fence(global_id, generation)
+        if highest > generation:
+            raise StaleGeneration(
+                f"volume {global_id}: the command is of generation {generation}, generation {highest} has been seen",
+                volume=global_id,
+                generation=generation,
+                seen_generation=highest,
+            )
+
+    def pending_unplug(self, global_id: str) -> PendingUnplug | None:
+        """The guest that was asked to let go of a volume and has not yet."""
+        return self._journal.pending_unplug(global_id)
+
+    def expect_unplug(self, global_id: str, vm: str) -> None:
+        """Have the detach finished when the guest lets go, also after a restart of the agent."""
+        self._journal.expect_unplug(PendingUnplug(global_id, vm, self.request_id))
+
+    def cancel(self) -> None:
+        """Stop before the next step."""
+        self._cancelled.set()
+
+    def _ended(self, name: str, status: Literal["done", "already", "failed"], started: float, *, changed: bool) -> None:
+        took_ms = round((monotonic() - started) * 1000, 3)
+        self._steps.append((Step(step=name, status=status, took_ms=took_ms), changed))
+
+
+def _outcome_unknown(error: Exception) -> bool:
+    return not isinstance(error, AgentError) or retry_class(error.code) == "uncertain"

@@ -1,0 +1,132 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What arrives: deliveries, handed on in batches, settled on the channel that brought them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+from pika.channel import Channel
+from pika.spec import Basic, BasicProperties
+
+from storpool_agent.bus.link import Broker, Link
+from storpool_agent.bus.topology import Declaration, declare
+
+log = structlog.get_logger()
+
+PREFETCH = 256
+"""Deliveries are stored and acked as they come, so this bounds one batch and nothing waits behind it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Delivery:
+    """A message, and the one channel on which its tag means anything.
+
+    After a reconnect the broker counts from 1 again, so a settlement that comes too late is dropped here, and the
+    broker delivers the message once more.
+    """
+
+    body: bytes
+    control: bool
+    """From the control queue."""
+    reply_to: str | None
+    correlation_id: str | None
+    publisher: str | None
+    """The user that published it, as the broker has verified; None when the publisher did not say."""
+    tag: int
+    channel: Channel
+
+
+Settled = Sequence[Delivery]
+Receive = Callable[[Sequence[Delivery]], Settled]
+
+
+class Consumer:
+    """Takes from the host's queues. It never publishes: the broker's resource alarm would then block its acks too."""
+
+    def __init__(self, broker: Broker, declaration: Declaration, receive: Receive) -> None:
+        """`receive` is called in the consumer's thread with all that has arrived; what it returns is acked."""
+        self._declaration = declaration
+        self._receive = receive
+        self._arrived: list[Delivery] = []
+        self._unsettled: set[int] = set()
+        self._channel: Channel | None = None
+        self._consumers: list[str] = []
+        self.link = Link("in", broker, self._opened, self._lost)
+
+    def settle(self, delivery: Delivery) -> None:
+        """Ack a delivery that `receive` kept back. Any thread may call this."""
+        self.link.call(partial(self._ack, [delivery]))
+
+    def cancel(self) -> None:
+        """Take nothing more; what has not been acked goes back to the queue. Any thread may call this."""
+        self.link.call(self._cancel)
+
+    def _opened(self, channel: Channel) -> None:
+        self._channel = channel
+        channel.basic_qos(
+            prefetch_count=PREFETCH, callback=lambda _ok: declare(channel, self._declaration, self._consume)
+        )
+
+    def _consume(self) -> None:
+        channel = self._channel
+        if channel is None:
+            return
+        waiting = {self._declaration.host_queue, self._declaration.control_queue}
+        for queue in sorted(waiting):
+            deliver = partial(self._deliver, control=queue == self._declaration.control_queue)
+            tag = channel.basic_consume(queue, deliver, callback=partial(self._consuming, waiting, queue))
+            self._consumers.append(tag)
+
+    def _consuming(self, waiting: set[str], queue: str, _ok: object) -> None:
+        waiting.discard(queue)
+        if not waiting:
+            self.link.ready()
+
+    def _deliver(
+        self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes, *, control: bool
+    ) -> None:
+        if not self._arrived:
+            self.link.call_later(0, self._hand_on)
+        self._unsettled.add(method.delivery_tag)
+        self._arrived.append(
+            Delivery(
+                body=body,
+                control=control,
+                reply_to=properties.reply_to,
+                correlation_id=properties.correlation_id,
+                publisher=properties.user_id,
+                tag=method.delivery_tag,
+                channel=channel,
+            )
+        )
+
+    def _hand_on(self) -> None:
+        batch, self._arrived = self._arrived, []
+        if batch:
+            self._ack(self._receive(batch))
+
+    def _ack(self, settled: Settled) -> None:
+        channel = self._channel
+        tags = {delivery.tag for delivery in settled if delivery.channel is channel}
+        if channel is None or not channel.is_open or not tags:
+            return
+        self._unsettled -= tags
+        highest = max(tags)
+        if all(tag > highest for tag in self._unsettled):
+            channel.basic_ack(highest, multiple=True)
+            return
+        for tag in sorted(tags):
+            channel.basic_ack(tag)
+
+    def _cancel(self) -> None:
+        if self._channel is not None and self._channel.is_open:
+            for tag in self._consumers:
+                self._channel.basic_cancel(tag)
+
+    def _lost(self) -> None:
+        self._channel = None
+        self._consumers.clear()
+        self._arrived.clear()
+        self._unsettled.clear()

@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Declaring, or only looking at, what the agent needs on the broker."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pika.channel import Channel
+
+from storpool_commands import topology
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What is needed for one host."""
+
+    host: str
+    passive: bool
+    """Only look: in production the objects and permissions are provisioned."""
+
+    @property
+    def host_queue(self) -> str:
+        return topology.host_queue(self.host)
+
+    @property
+    def control_queue(self) -> str:
+        return topology.control_queue(self.host)
+
+
+Then = Callable[[object], None]
+Step = Callable[[Then], None]
+
+
+def declare(channel: Channel, wanted: Declaration, done: Callable[[], None]) -> None:
+    """One object after the other, then `done`. What the broker refuses closes the channel, with its reason."""
+    steps = iter(_look(channel, wanted) if wanted.passive else _make(channel, wanted))
+
+    def following(_ok: object = None) -> None:
+        step = next(steps, None)
+        if step is None:
+            done()
+        else:
+            step(following)
+
+    following()
+
+
+def _look(channel: Channel, wanted: Declaration) -> list[Step]:
+    def queue(name: str) -> Step:
+        return lambda then: channel.queue_declare(name, passive=True, callback=then)
+
+    return [queue(wanted.host_queue), queue(wanted.control_queue)]
+
+
+def _make(channel: Channel, wanted: Declaration) -> list[Step]:
+    def exchange(name: str, kind: str) -> Step:
+        return lambda then: channel.exchange_declare(name, kind, durable=True, callback=then)
+
+    def queue(name: str, arguments: topology.Arguments) -> Step:
+        return lambda then: channel.queue_declare(name, durable=True, arguments=arguments, callback=then)
+
+    def bind(name: str, source: str, key: str) -> Step:
+        return lambda then: channel.queue_bind(name, source, key, callback=then)
+
+    key = topology.host_key(wanted.host)
+    return [
+        *(exchange(name, kind) for name, kind in topology.EXCHANGES.items()),
+        queue(wanted.host_queue, topology.host_queue_arguments()),
+        queue(wanted.control_queue, topology.control_queue_arguments()),
+        queue(topology.DEAD_LETTERS, topology.dead_letters_arguments()),
+        bind(wanted.host_queue, topology.COMMANDS, key),
+        bind(wanted.control_queue, topology.CONTROL, key),
+        bind(topology.DEAD_LETTERS, topology.DEAD, ""),
+    ]

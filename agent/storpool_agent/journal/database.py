@@ -1,0 +1,170 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The database file: one writer at a time, one commit for all that wait for one."""
+
+import errno
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from storpool_agent.errors import JournalUnavailable
+from storpool_agent.journal.schema import SCHEMA_VERSION, migrate
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+Change = Callable[[sqlite3.Connection], T]
+
+BALLAST_BYTES = 4 * 1024 * 1024
+"""Given back to the file system when it is full, so that what runs can still store its replies."""
+
+
+@dataclass
+class _Waiting(Generic[T]):
+    change: Change[T]
+    awaited: bool = True
+    result: T | None = None
+    error: Exception | None = None
+    done: bool = False
+
+
+class Database:
+    """Transactions that are on disk when `write` returns.
+
+    WAL with synchronous=FULL: a commit is one fdatasync (SQLite documentation, "Performance considerations" of
+    WAL). Threads that want to write while another commits are written by one of them in one transaction, so the
+    price of the sync is shared. Any thread may call any method.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Raises JournalUnavailable with what is wrong with the directory or the file."""
+        self._path = directory / "journal.db"
+        self._ballast = directory / "ballast"
+        self._waiting: list[_Waiting[Any]] = []
+        self._waiting_lock = threading.Lock()
+        self._write_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        try:
+            self._writer = _open(self._path)
+            migrate(self._writer)
+            self._reader = _open(self._path)
+            self._lay_ballast()
+        except (sqlite3.Error, OSError) as error:
+            raise _unavailable(self._path, error) from error
+
+    @property
+    def schema_version(self) -> int:
+        return SCHEMA_VERSION
+
+    def write(self, change: Change[T]) -> T:
+        """Run the change in a transaction; when this returns it is on disk.
+
+        A change may run twice (alone, when another of its batch failed), so it acts on the database alone.
+        Raises JournalUnavailable, and whatever the change raises.
+        """
+        mine = _Waiting(change)
+        with self._waiting_lock:
+            self._waiting.append(mine)
+        with self._write_lock:
+            if not mine.done:
+                self._commit_waiting()
+        if mine.error is not None:
+            raise mine.error
+        return mine.result  # type: ignore[return-value]
+
+    def write_later(self, change: Change[None]) -> None:
+        """Run the change with the next commit, or at `flush`. A crash may lose it."""
+        with self._waiting_lock:
+            self._waiting.append(_Waiting(change, awaited=False))
+
+    def flush(self) -> None:
+        """Commit what was left for later. Raises JournalUnavailable."""
+        with self._write_lock:
+            self._commit_waiting()
+
+    def read(self, query: Change[T]) -> T:
+        """Run a query; it sees every write that has returned. Raises JournalUnavailable."""
+        with self._read_lock:
+            try:
+                return query(self._reader)
+            except sqlite3.Error as error:
+                raise _unavailable(self._path, error) from error
+
+    def close(self) -> None:
+        self.flush()
+        with self._write_lock, self._read_lock:
+            self._reader.close()
+            self._writer.close()
+
+    def _commit_waiting(self) -> None:
+        with self._waiting_lock:
+            batch, self._waiting = self._waiting, []
+        if not batch:
+            return
+        try:
+            self._transaction(batch)
+        except Exception:  # noqa: BLE001 - each change is run again alone, and fails alone
+            for one in batch:
+                self._alone(one)
+        for one in batch:
+            one.done = True
+            if one.error is not None and not one.awaited:
+                log.warning("journal write lost", path=str(self._path), reason=str(one.error))
+
+    def _transaction(self, batch: list[_Waiting[Any]]) -> None:
+        self._writer.execute("BEGIN IMMEDIATE")
+        try:
+            for one in batch:
+                one.result = one.change(self._writer)
+            self._writer.execute("COMMIT")
+        except BaseException:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            raise
+
+    def _alone(self, one: _Waiting[Any]) -> None:
+        try:
+            self._transaction([one])
+        except sqlite3.Error as error:
+            self._drop_ballast(error)
+            one.error = _unavailable(self._path, error)
+            one.error.__cause__ = error
+        except Exception as error:  # noqa: BLE001 - it belongs to the thread that waits, which raises it
+            one.error = error
+
+    def _lay_ballast(self) -> None:
+        """A journal on a full disk opens without ballast; the next start lays it."""
+        handle = os.open(self._ballast, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(handle, 0, BALLAST_BYTES)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            log.warning("journal ballast missing", path=str(self._ballast), reason=str(error))
+        finally:
+            os.close(handle)
+
+    def _drop_ballast(self, error: sqlite3.Error) -> None:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL and self._ballast.exists():
+            self._ballast.unlink(missing_ok=True)
+            log.error("journal full", path=str(self._path), reason=str(error))
+
+
+def _unavailable(path: Path, error: Exception) -> JournalUnavailable:
+    hint = "free some space there" if "full" in str(error) else "look at its file system and permissions"
+    return JournalUnavailable(f"journal {path}: {error}; {hint}", path=str(path), reason=str(error))
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    return connection

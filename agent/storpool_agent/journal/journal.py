@@ -1,0 +1,291 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Requests from their arrival to their confirmed reply, as rows."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from time import time
+
+from storpool_agent.journal.database import Database
+from storpool_commands import topology
+from storpool_commands.control import State
+
+RETENTION_S = 7 * 24 * 3600
+"""How long the reply of a finished request can be asked for again, and its id is known."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A valid request as it came from the broker."""
+
+    id: str
+    command: str
+    body: bytes
+    publisher: str | None
+    reply_to: str | None
+
+
+class Verdict(Enum):
+    """What an arrival is to the journal."""
+
+    NEW = auto()
+    UNFINISHED = auto()
+    FINISHED = auto()
+    CONFLICT = auto()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A request that was accepted and is not finished."""
+
+    id: str
+    body: bytes
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A message that stays until the broker has confirmed it."""
+
+    seq: int
+    exchange: str
+    routing_key: str
+    message_id: str
+    body: bytes
+    mandatory: int
+    """1: a message that reaches no queue comes back, and is tried again."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the journal knows of one request."""
+
+    id: str
+    command: str
+    state: State
+    received_at: float
+    attempts: int
+    reply: bytes | None
+
+
+@dataclass(frozen=True)
+class PendingUnplug:
+    """A guest that was asked to let go of a disk and has not yet."""
+
+    global_id: str
+    vm: str
+    command: str
+
+
+class Journal:
+    """The rules of the journal. Every method may raise JournalUnavailable; any thread may call any of them."""
+
+    def __init__(self, database: Database, host: str) -> None:
+        self._database = database
+        self._host = host
+
+    # requests
+
+    def accept(self, arrivals: Sequence[Arrival]) -> list[tuple[Verdict, Outgoing | None]]:
+        """Store what is new, in one commit. The reply of a finished request is put out again for whoever asks."""
+        now = time()
+        return self._database.write(lambda db: [_accept(db, self._host, arrival, now) for arrival in arrivals])
+
+    def start(self, request_id: str) -> int:
+        """Note that the request is being run; returns the number of this attempt, 1 for the first."""
+
+        def change(db: sqlite3.Connection) -> int:
+            (attempts,) = db.execute(
+                "UPDATE command SET state = 'running', attempts = attempts + 1 WHERE id = ? RETURNING attempts",
+                (request_id,),
+            ).fetchone()
+            return int(attempts)
+
+        return self._database.write(change)
+
+    def finish(self, request_id: str, reply: bytes) -> list[Outgoing]:
+        """Store the reply and put it out, in one commit; returns what is to be published now."""
+        now = time()
+
+        def change(db: sqlite3.Connection) -> list[Outgoing]:
+            (reply_to,) = db.execute(
+                "UPDATE command SET state = 'finished', finished_at = ?, reply = ? WHERE id = ? RETURNING reply_to",
+                (now, reply, request_id),
+            ).fetchone()
+            db.execute("DELETE FROM note WHERE command = ?", (request_id,))
+            return [_put_reply(db, self._host, word, request_id, reply, now) for word in reply_to.split()]
+
+        return self._database.write(change)
+
+    def unfinished(self) -> list[Stored]:
+        """What was accepted and has no reply, in order of arrival."""
+        rows = self._database.read(
+            lambda db: db.execute(
+                "SELECT id, request, attempts FROM command WHERE state != 'finished' ORDER BY seq"
+            ).fetchall()
+        )
+        return [Stored(*row) for row in rows]
+
+    def record(self, request_id: str) -> Record | None:
+        """What is known of a request, None when it never came or is forgotten."""
+        rows = self._records("WHERE id = ?", (request_id,))
+        return rows[0] if rows else None
+
+    def records(self, state: State | None, limit: int) -> list[Record]:
+        """The newest requests first."""
+        if state is None:
+            return self._records("ORDER BY seq DESC LIMIT ?", (limit,))
+        return self._records("WHERE state = ? ORDER BY seq DESC LIMIT ?", (state, limit))
+
+    def forget(self) -> int:
+        """Drop requests whose retention is over and whose reply is out; returns how many."""
+        horizon = time() - RETENTION_S
+
+        def change(db: sqlite3.Connection) -> int:
+            db.execute("DELETE FROM outbox WHERE created_at < ?", (horizon,))
+            return db.execute("DELETE FROM command WHERE state = 'finished' AND finished_at < ?", (horizon,)).rowcount
+
+        return self._database.write(change)
+
+    def _records(self, where: str, values: tuple[str | int, ...]) -> list[Record]:
+        columns = "id, name, state, received_at, attempts, reply"
+        rows = self._database.read(
+            lambda db: db.execute(f"SELECT {columns} FROM command {where}", values).fetchall()  # noqa: S608 - constants
+        )
+        return [Record(*row) for row in rows]
+
+    # notes
+
+    def note(self, request_id: str, kind: str, target: str) -> None:
+        """Write down what is about to be made, so that it is known for the command's own after a crash."""
+        self._database.write(
+            lambda db: db.execute("INSERT OR IGNORE INTO note VALUES (?, ?, ?)", (request_id, kind, target))
+        )
+
+    def noted(self, request_id: str, kind: str, target: str) -> bool:
+        """Whether this command wrote that note, in this life of the agent or an earlier one."""
+        query = "SELECT 1 FROM note WHERE command = ? AND kind = ? AND target = ?"
+        return bool(self._database.read(lambda db: db.execute(query, (request_id, kind, target)).fetchone()))
+
+    # generations
+
+    def raise_fence(self, global_id: str, generation: int) -> int:
+        """Keep the highest generation of a volume; returns it, so an older caller sees that it is stale."""
+
+        def change(db: sqlite3.Connection) -> int:
+            (highest,) = db.execute(
+                "INSERT INTO fence VALUES (?, ?) ON CONFLICT (global_id)"
+                " DO UPDATE SET generation = max(generation, excluded.generation) RETURNING generation",
+                (global_id, generation),
+            ).fetchone()
+            return int(highest)
+
+        return self._database.write(change)
+
+    # pending unplugs
+
+    def expect_unplug(self, pending: PendingUnplug) -> None:
+        """Remember a guest that has not let go."""
+        values = (pending.global_id, pending.vm, pending.command, time())
+        self._database.write(lambda db: db.execute("INSERT OR REPLACE INTO pending_unplug VALUES (?, ?, ?, ?)", values))
+
+    def pending_unplugs(self, vm: str | None = None) -> list[PendingUnplug]:
+        """Those of one machine, or all."""
+        rows = self._database.read(
+            lambda db: db.execute(
+                "SELECT global_id, vm, command FROM pending_unplug WHERE ?1 IS NULL OR vm = ?1", (vm,)
+            ).fetchall()
+        )
+        return [PendingUnplug(*row) for row in rows]
+
+    def pending_unplug(self, global_id: str) -> PendingUnplug | None:
+        """The one of a volume."""
+        query = "SELECT global_id, vm, command FROM pending_unplug WHERE global_id = ?"
+        row = self._database.read(lambda db: db.execute(query, (global_id,)).fetchone())
+        return PendingUnplug(*row) if row else None
+
+    def settle_unplug(self, global_id: str, event: str | None = None, body: bytes = b"") -> Outgoing | None:
+        """Forget a pending unplug, and put out the event that says so, in one commit. Once: None if it was settled."""
+
+        def change(db: sqlite3.Connection) -> Outgoing | None:
+            if not db.execute("DELETE FROM pending_unplug WHERE global_id = ?", (global_id,)).rowcount or event is None:
+                return None
+            key = topology.event_key(self._host, event)
+            message_id = json.loads(body)["id"]
+            return _put(db, topology.EVENTS, key, message_id, body, mandatory=False, now=time())
+
+        return self._database.write(change)
+
+    # outbox
+
+    def due(self) -> list[Outgoing]:
+        """What was postponed, or put out before a restart, and may be published now, the oldest first."""
+        columns = "seq, exchange, routing_key, message_id, body, mandatory"
+        query = f"SELECT {columns} FROM outbox WHERE next_try <= ? ORDER BY seq LIMIT 1000"  # noqa: S608 - constants
+        rows = self._database.read(lambda db: db.execute(query, (time(),)).fetchall())
+        return [Outgoing(*row) for row in rows]
+
+    def confirmed(self, message: Outgoing) -> None:
+        """The broker has it. Written with the next commit: losing this means that it is published twice."""
+
+        def change(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM outbox WHERE seq = ?", (message.seq,))
+
+        self._database.write_later(change)
+
+    def postpone(self, message: Outgoing) -> None:
+        """The broker would not take it, or knew nobody to give it to: try again after 1, 2, 4 ... 60 s."""
+        now = time()
+
+        def change(db: sqlite3.Connection) -> None:
+            db.execute(
+                "UPDATE outbox SET next_try = ?1 + min(60, 1 << min(tries, 6)), tries = tries + 1 WHERE seq = ?2",
+                (now, message.seq),
+            )
+
+        self._database.write_later(change)
+
+    def flush(self) -> None:
+        """Commit what waits for the next commit."""
+        self._database.flush()
+
+
+def _accept(db: sqlite3.Connection, host: str, arrival: Arrival, now: float) -> tuple[Verdict, Outgoing | None]:
+    digest = hashlib.sha256(arrival.body).digest()
+    added = db.execute(
+        "INSERT INTO command (id, digest, request, name, publisher, reply_to, received_at, state)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, 'accepted') ON CONFLICT (id) DO NOTHING",
+        (arrival.id, digest, arrival.body, arrival.command, arrival.publisher, arrival.reply_to or "", now),
+    )
+    if added.rowcount:
+        return Verdict.NEW, None
+    known, state, reply, askers = db.execute(
+        "SELECT digest, state, reply, reply_to FROM command WHERE id = ?", (arrival.id,)
+    ).fetchone()
+    if known != digest:
+        return Verdict.CONFLICT, None
+    if state == "finished":
+        again = _put_reply(db, host, arrival.reply_to, arrival.id, reply, now) if arrival.reply_to else None
+        return Verdict.FINISHED, again
+    if arrival.reply_to and arrival.reply_to not in askers.split():
+        db.execute("UPDATE command SET reply_to = ? WHERE id = ?", (f"{askers} {arrival.reply_to}", arrival.id))
+    return Verdict.UNFINISHED, None
+
+
+def _put_reply(db: sqlite3.Connection, host: str, reply_to: str, request_id: str, reply: bytes, now: float) -> Outgoing:
+    key = topology.reply_key(host, reply_to)
+    return _put(db, topology.REPLIES, key, request_id, reply, mandatory=True, now=now)
+
+
+def _put(
+    db: sqlite3.Connection, exchange: str, key: str, message_id: str, body: bytes, *, mandatory: bool, now: float
+) -> Outgoing:
+    added = db.execute(
+        "INSERT INTO outbox (exchange, routing_key, message_id, body, mandatory, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+        (exchange, key, message_id, body, mandatory, now),
+    )
+    return Outgoing(added.lastrowid or 0, exchange, key, message_id, body, mandatory)

@@ -1,0 +1,70 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of the journal, and their versions."""
+
+import sqlite3
+
+SCHEMA_VERSION = 1
+
+_V1 = """
+CREATE TABLE command (
+    seq INTEGER PRIMARY KEY,                -- order of arrival
+    id TEXT NOT NULL UNIQUE,
+    digest BLOB NOT NULL,                   -- of the request's bytes: the same id with others is a conflict
+    request BLOB NOT NULL,
+    name TEXT NOT NULL,
+    publisher TEXT,
+    reply_to TEXT NOT NULL,                 -- every word that asked for the reply, separated by spaces
+    received_at REAL NOT NULL,              -- wall clock: it must mean something after a reboot
+    state TEXT NOT NULL CHECK (state IN ('accepted', 'running', 'finished')),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    finished_at REAL,
+    reply BLOB
+);
+CREATE INDEX unfinished ON command (seq) WHERE state != 'finished';
+CREATE INDEX finished ON command (finished_at) WHERE state = 'finished';
+
+CREATE TABLE note (                         -- what a command must find again after a crash
+    command TEXT NOT NULL REFERENCES command (id) ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    target TEXT NOT NULL,
+    PRIMARY KEY (command, kind, target)
+) WITHOUT ROWID;
+
+CREATE TABLE outbox (                       -- what the broker has not confirmed yet
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    exchange TEXT NOT NULL,
+    routing_key TEXT NOT NULL,
+    message_id TEXT NOT NULL,
+    body BLOB NOT NULL,
+    mandatory INTEGER NOT NULL,
+    created_at REAL NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    next_try REAL NOT NULL DEFAULT 0
+);
+
+CREATE TABLE fence (                        -- the highest generation seen of a volume
+    global_id TEXT PRIMARY KEY,
+    generation INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE pending_unplug (               -- guests that were asked to let go of a disk and have not yet
+    global_id TEXT PRIMARY KEY,
+    vm TEXT NOT NULL,
+    command TEXT NOT NULL,
+    since REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+class NewerSchema(sqlite3.DatabaseError):
+    """The file was written by a newer agent."""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file to this version. Raises NewerSchema, and changes nothing, when it is beyond it."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise NewerSchema(f"written by a newer agent (schema {version}, this one knows {SCHEMA_VERSION})")
+    if version == 0:
+        connection.executescript(f"BEGIN IMMEDIATE; {_V1} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")

@@ -1,0 +1,56 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Who may work on an object: one at a time, in the order in which they came."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+
+class Turn:
+    """A place in the queues of some objects. It comes when it is first in all of them."""
+
+    def __init__(self, keys: frozenset[str], start: Callable[[], None]) -> None:
+        self.keys = keys
+        self.start = start
+        self.ahead = 0
+        """In how many queues somebody stands before it."""
+
+
+class Locks:
+    """Locks that are queued for, not waited for: a worker that has nothing to do yet is never blocked.
+
+    A turn enters all its queues in one step, so two turns stand in the same order in every queue they share, and
+    no circle of waiting can form. Any thread may call any method; `start` is called without the lock held.
+    """
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._queues: dict[str, deque[Turn]] = {}
+
+    def enter(self, turn: Turn) -> None:
+        """Queue for the objects; its `start` is called when the turn comes, at once if all are free."""
+        with self._mutex:
+            for key in turn.keys:
+                queue = self._queues.setdefault(key, deque())
+                turn.ahead += bool(queue)
+                queue.append(turn)
+            come = not turn.ahead
+        if come:
+            turn.start()
+
+    def leave(self, turn: Turn) -> None:
+        """Give the objects up; whoever has its turn now is started. Only a turn that has come may leave."""
+        come: list[Turn] = []
+        with self._mutex:
+            for key in turn.keys:
+                queue = self._queues[key]
+                queue.popleft()
+                if not queue:
+                    del self._queues[key]
+                    continue
+                queue[0].ahead -= 1
+                if not queue[0].ahead:
+                    come.append(queue[0])
+        for one in come:
+            one.start()

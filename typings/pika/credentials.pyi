@@ -1,0 +1,6 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+class PlainCredentials:
+    def __init__(self, username: str, password: str) -> None: ...
+
+class ExternalCredentials: ...
