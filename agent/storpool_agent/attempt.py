@@ -113,6 +113,11 @@ class Attempt:
         """Have the detach finished when the guest lets go, also after a restart of the agent."""
         self._journal.expect_unplug(PendingUnplug(global_id, vm, self.request_id))
 
+    def forget_unplug(self, global_id: str) -> None:
+        """The volume is detached: nothing is left to be finished."""
+        if self._journal.pending_unplug(global_id) is not None:
+            self._journal.settle_unplug(global_id)
+
     def cancel(self) -> None:
         """Stop before the next step."""
         self._cancelled.set()

@@ -54,8 +54,12 @@ class StorPool(Protocol):
         """
         ...
 
-    def create_volume(self, wanted: NewVolume, request_id: str, deadline: Deadline) -> Volume:
-        """Make a volume that carries the tag `sp-op=<request id>`; the one that does already is returned.
+    def create_volume(
+        self, wanted: NewVolume, request_id: str, deadline: Deadline, *, look_first: bool = False
+    ) -> Volume:
+        """Make a volume that carries the tag `sp-op=<request id>`.
+
+        Where the answer was lost, and with `look_first`, the volume that has the tag already is returned.
 
         Raises TemplateNotFound, NameTaken, InsufficientResources.
         """
@@ -79,6 +83,10 @@ class Devices(Protocol):
 
     def link(self, global_id: str) -> str:
         """The path of a volume's link, whether there is one or not."""
+        ...
+
+    def links(self, global_id: str, name: str) -> list[str]:
+        """Every path by which a volume can be named on this host."""
         ...
 
     def look(self, global_id: str) -> Device | None:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every model on the wire shares, and the scalar types that the models are made of."""
 
+import re
 from typing import Annotated, Generic, TypeVar
 from uuid import UUID
 
@@ -42,7 +43,7 @@ class AnswerModel(WireModel):
 HostId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,63}$")]
 """A host's name on the bus: one word of a routing key."""
 
-ReplyTo = HostId
+REPLY_TO = re.compile(r"[A-Za-z0-9_-]{1,63}")
 """The word that a sender binds its reply queue to, as `*.<word>`."""
 
 RequestId = UUID

@@ -229,6 +229,11 @@ class Journal:
         rows = self._database.read(lambda db: db.execute(query, (time(),)).fetchall())
         return [Outgoing(*row) for row in rows]
 
+    def has_postponed(self) -> bool:
+        """Whether anything waits to be tried again."""
+        query = "SELECT EXISTS (SELECT 1 FROM outbox WHERE tries > 0)"
+        return bool(self._database.read(lambda db: db.execute(query).fetchone()[0]))
+
     def confirmed(self, message: Outgoing) -> None:
         """The broker has it. Written with the next commit: losing this means that it is published twice."""
 

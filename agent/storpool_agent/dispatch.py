@@ -1,0 +1,126 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""From a request to its reply: one handler per command, one reply per request."""
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+from time import monotonic
+from typing import assert_never
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from storpool_agent.attempt import Attempt
+from storpool_agent.errors import AgentError
+from storpool_agent.handlers import machine_disks, physical_disks, resizing, volumes
+from storpool_agent.host import Host
+from storpool_commands.catalogue import Command, Result
+from storpool_commands.control import Ping, Pong
+from storpool_commands.disks import (
+    AttachDisk,
+    ConnectPhysicalDisk,
+    DetachDisk,
+    DisconnectPhysicalDisk,
+    DisconnectPhysicalDiskByPath,
+    GetPhysicalDisk,
+    StorpoolResize,
+)
+from storpool_commands.envelope import Failure, Request, Success
+from storpool_commands.errors import ErrorCode, retry_class
+from storpool_commands.volumes import CreateVolume, DeleteVolume
+
+log = structlog.get_logger()
+
+VERSION = version("storpool-agent")
+
+
+def handle(command: Command, host: Host, attempt: Attempt) -> Result:  # noqa: C901, PLR0911 - a table
+    """Every command, on one page."""
+    match command:
+        case ConnectPhysicalDisk():
+            return physical_disks.connect(command, host, attempt)
+        case DisconnectPhysicalDisk():
+            return physical_disks.disconnect(command, host, attempt)
+        case DisconnectPhysicalDiskByPath():
+            return physical_disks.disconnect_by_path(command, host, attempt)
+        case GetPhysicalDisk():
+            return physical_disks.look(command, host, attempt)
+        case AttachDisk():
+            return machine_disks.attach(command, host, attempt)
+        case DetachDisk():
+            return machine_disks.detach(command, host, attempt)
+        case StorpoolResize():
+            return resizing.resize(command, host, attempt)
+        case CreateVolume():
+            return volumes.create(command, host, attempt)
+        case DeleteVolume():
+            return volumes.delete(command, host, attempt)
+        case Ping():
+            return pong(host.name)
+        case _:
+            assert_never(command)
+
+
+def pong(host: str) -> Pong:
+    """The agent lives."""
+    return Pong(host=host, version=VERSION, time=datetime.now(UTC))
+
+
+def execute(request: Request, host: Host, attempt: Attempt) -> Success | Failure:
+    """Run one command to its end. Never raises: every request gets exactly one reply."""
+    command = request.body
+    started = monotonic()
+    with bound_contextvars(request=attempt.request_id, command=command.command, **_subjects(request)):
+        log.debug("started", attempt=attempt.number, args=command.model_dump(exclude={"command"}, exclude_unset=True))
+        try:
+            result = handle(command, host, attempt)
+        except AgentError as error:
+            reply = failure(host.name, request, error, attempt, started)
+            log.warning("failed", code=error.code, reason=str(error), facts=error.facts, took_ms=reply.took_ms)
+            return reply
+        except Exception:
+            log.exception("crashed")
+            return _crashed(host.name, request, attempt, started)
+        took_ms = _since_ms(started)
+        log.info("done", took_ms=took_ms)
+        return Success(id=request.id, host=host.name, result=result, steps=attempt.steps, took_ms=took_ms)
+
+
+def failure(
+    host: str, request: Request, error: AgentError, attempt: Attempt | None = None, started: float | None = None
+) -> Failure:
+    """The reply for an expected failure; without an attempt, for one that was never started."""
+    return Failure(
+        id=request.id,
+        host=host,
+        code=error.code,
+        message=str(error),
+        retry=retry_class(error.code),
+        side_effects=attempt.side_effects if attempt else "none",
+        facts=error.facts,
+        steps=attempt.steps if attempt else [],
+        took_ms=_since_ms(started) if started is not None else 0,
+    )
+
+
+def _crashed(host: str, request: Request, attempt: Attempt, started: float) -> Failure:
+    return Failure(
+        id=request.id,
+        host=host,
+        code=ErrorCode.INTERNAL,
+        message=f"a defect of the agent; its log has the details under request {request.id}",
+        retry=retry_class(ErrorCode.INTERNAL),
+        side_effects=attempt.side_effects,
+        steps=attempt.steps,
+        took_ms=_since_ms(started),
+    )
+
+
+def _subjects(request: Request) -> dict[str, str]:
+    """What the command is about, bound to every log line of it."""
+    named = ((key, getattr(request.body, key, None)) for key in ("volume", "snapshot", "path", "vm"))
+    return {key: value for key, value in named if value is not None}
+
+
+def _since_ms(started: float) -> float:
+    return round((monotonic() - started) * 1000, 3)

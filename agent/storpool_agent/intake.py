@@ -1,0 +1,172 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""From deliveries to stored requests: everything that arrives is stored, answered or dead-lettered, then acked."""
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Protocol
+from uuid import uuid4
+
+import structlog
+
+from storpool_agent.bus.consumer import Delivery
+from storpool_agent.bus.publisher import Message
+from storpool_agent.control import Control
+from storpool_agent.crash import crash_point
+from storpool_agent.errors import AgentError, JournalUnavailable
+from storpool_agent.jobs import Jobs
+from storpool_agent.journal.journal import Arrival, Journal, Verdict
+from storpool_agent.outbox import Outbox, Publishes
+from storpool_commands import topology
+from storpool_commands.envelope import Accepted, Failure, Request
+from storpool_commands.errors import ErrorCode, retry_class
+from storpool_commands.parse import InvalidRequest, parse_control_request, parse_request
+from storpool_commands.wire import REPLY_TO
+
+log = structlog.get_logger()
+
+
+class Settles(Protocol):
+    """The way to ack what was kept back."""
+
+    def settle(self, delivery: Delivery) -> None: ...
+
+
+class Intake:
+    """Called by the consumer's thread with all that has arrived; one commit stores it."""
+
+    def __init__(
+        self,
+        host: str,
+        journal: Journal,
+        jobs: Jobs,
+        control: Control,
+        outbox: Outbox,
+        publisher: Publishes,
+        allowed_publishers: Collection[str],
+    ) -> None:
+        self._host = host
+        self._journal = journal
+        self._jobs = jobs
+        self._control = control
+        self._outbox = outbox
+        self._publisher = publisher
+        self._allowed = frozenset(allowed_publishers)
+        self.settle: Callable[[Delivery], None] = _not_connected
+
+    def receive(self, batch: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Take a batch; what is returned may be acked, the rest is acked when its refusal has been published."""
+        settled: list[Delivery] = []
+        fresh: list[tuple[Delivery, Request]] = []
+        for delivery in batch:
+            try:
+                self._authorize(delivery)
+                if delivery.control:
+                    self._answer(delivery)
+                    settled.append(delivery)
+                else:
+                    fresh.append((delivery, parse_request(delivery.body)))
+            except InvalidRequest as problem:
+                self._refuse(delivery, problem)
+        return [*settled, *self._store(fresh)]
+
+    def _authorize(self, delivery: Delivery) -> None:
+        """The broker verifies `user_id`; a routing key proves nothing (RabbitMQ 3.10: CC and BCC pass its checks)."""
+        if self._allowed and delivery.publisher not in self._allowed:
+            who = delivery.publisher or "somebody who set no user_id"
+            raise InvalidRequest(
+                ErrorCode.NOT_AUTHORIZED, f"{who} may not command this host; allowed_publishers has who may"
+            )
+
+    def _answer(self, delivery: Delivery) -> None:
+        reply = self._control.answer(parse_control_request(delivery.body))
+        if delivery.reply_to:
+            self._say(delivery, reply.model_dump_json(by_alias=True).encode(), str(reply.id))
+
+    def _store(self, fresh: Sequence[tuple[Delivery, Request]]) -> list[Delivery]:
+        if not fresh:
+            return []
+        try:
+            verdicts = self._journal.accept([_arrival(delivery, request) for delivery, request in fresh])
+        except JournalUnavailable as error:
+            for delivery, request in fresh:
+                self._refuse(delivery, _as_problem(error, request))
+            return []
+        settled: list[Delivery] = []
+        accepted: list[Request] = []
+        for (delivery, request), (verdict, again) in zip(fresh, verdicts, strict=True):
+            crash_point(f"{request.body.command}/accepted")
+            if verdict is Verdict.CONFLICT:
+                self._refuse(delivery, _conflict(request))
+                continue
+            settled.append(delivery)
+            if again is not None:
+                self._outbox.send([again])
+            if verdict is Verdict.NEW:
+                accepted.append(request)
+            if request.progress and verdict is not Verdict.FINISHED:
+                self._acknowledge(delivery, request)
+        for request in accepted:
+            self._jobs.submit(request)
+        return settled
+
+    def _acknowledge(self, delivery: Delivery, request: Request) -> None:
+        body = Accepted(id=request.id, host=self._host).model_dump_json(by_alias=True).encode()
+        self._say(delivery, body, str(request.id))
+
+    def _refuse(self, delivery: Delivery, problem: InvalidRequest) -> None:
+        """Answer and dead-letter; the delivery is acked when the broker has confirmed the last of these."""
+        log.warning(
+            "refused", code=problem.code, reason=str(problem), facts=problem.facts, publisher=delivery.publisher
+        )
+        request_id = problem.request_id
+        reply = Failure(
+            id=request_id,
+            host=self._host,
+            code=problem.code,
+            message=str(problem),
+            retry=retry_class(problem.code),
+            side_effects="none",
+            facts=problem.facts,
+        )
+        self._say(delivery, reply.model_dump_json(by_alias=True).encode(), str(request_id or uuid4()))
+        dead = Message(
+            exchange=topology.DEAD,
+            routing_key="",
+            message_id=str(request_id or uuid4()),
+            body=delivery.body,
+            headers={"code": problem.code, "reason": str(problem), "host": self._host},
+            confirmed=partial(self.settle, delivery),
+            refused=lambda _reason: self.settle(delivery),
+        )
+        self._publisher.publish(dead)
+
+    def _say(self, delivery: Delivery, body: bytes, message_id: str) -> None:
+        """A reply that is not kept: its sender can ask again."""
+        if delivery.reply_to is None or not REPLY_TO.fullmatch(delivery.reply_to):
+            return
+        key = topology.reply_key(self._host, delivery.reply_to)
+        self._publisher.publish(
+            Message(topology.REPLIES, key, message_id, body, correlation_id=delivery.correlation_id)
+        )
+
+
+def _arrival(delivery: Delivery, request: Request) -> Arrival:
+    reply_to = delivery.reply_to if delivery.reply_to and REPLY_TO.fullmatch(delivery.reply_to) else None
+    return Arrival(str(request.id), request.body.command, delivery.body, delivery.publisher, reply_to)
+
+
+def _as_problem(error: AgentError, request: Request) -> InvalidRequest:
+    return InvalidRequest(error.code, str(error), request.id, **error.facts)
+
+
+def _conflict(request: Request) -> InvalidRequest:
+    return InvalidRequest(
+        ErrorCode.ID_CONFLICT,
+        f"request {request.id} is known with another body; a new command needs a new id",
+        request.id,
+    )
+
+
+def _not_connected(_delivery: Delivery) -> None:
+    raise RuntimeError("the intake is not connected to a consumer")

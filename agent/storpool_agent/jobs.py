@@ -1,0 +1,187 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The requests that are accepted and not finished: queued for their objects, run in their lane, replied to."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+
+import structlog
+
+from storpool_agent import dispatch, objects
+from storpool_agent.attempt import Attempt
+from storpool_agent.crash import crash_point
+from storpool_agent.errors import AgentError, Cancelled, CrashLoop, DeadlinePassed, InvalidCommand, JournalUnavailable
+from storpool_agent.host import Host
+from storpool_agent.journal.journal import Journal
+from storpool_agent.lanes import Lane
+from storpool_agent.locks import Locks, Turn
+from storpool_agent.outbox import Outbox
+from storpool_commands.control import Ping
+from storpool_commands.disks import GetPhysicalDisk
+from storpool_commands.envelope import Failure, Request, Success
+
+log = structlog.get_logger()
+
+MAX_ATTEMPTS = 3
+"""How often a request is run whose run the agent did not survive."""
+FINISH_RETRY_S = 1.0
+READ_ONLY = (Ping, GetPhysicalDisk)
+"""Commands that may be run again without anybody noticing: that they were started is not worth a commit."""
+
+
+@dataclass(eq=False)
+class Job:
+    """A request on its way to its reply."""
+
+    request: Request
+    attempts: int
+    """Of earlier lives of the agent."""
+    turns: list[Turn] = field(default_factory=list[Turn])
+    attempt: Attempt | None = None
+    over: bool = False
+    """It was cancelled while it queued, and has its reply."""
+
+
+class Jobs:
+    """One worker at a time for each object, in order of arrival; what names different objects runs side by side.
+
+    Any thread may call any method.
+    """
+
+    def __init__(self, host: Host, journal: Journal, outbox: Outbox, lane: Lane) -> None:
+        self._host = host
+        self._journal = journal
+        self._outbox = outbox
+        self._lane = lane
+        self._locks = Locks()
+        self._mutex = threading.Lock()
+        self._jobs: dict[str, Job] = {}
+        self._abandoned = threading.Event()
+
+    def submit(self, request: Request, attempts: int = 0) -> None:
+        """Have a stored request run when its objects are free."""
+        job = Job(request, attempts)
+        with self._mutex:
+            self._jobs[str(request.id)] = job
+        named = objects.named(request.body)
+        if named.by_name:
+            self._enter(job, named.by_name, partial(self._resolve, job, named))
+        else:
+            self._enter(job, objects.resolve(named, self._host), partial(self._run, job))
+
+    def alongside(self, keys: frozenset[str], work: Callable[[], None]) -> None:
+        """Have something of the agent's own done in turn with the commands for these objects. It raises nothing."""
+
+        def run() -> None:
+            try:
+                work()
+            finally:
+                self._locks.leave(turn)
+
+        turn = Turn(keys, lambda: self._lane.put(run))
+        self._locks.enter(turn)
+
+    def cancel(self, request_id: str) -> str | None:
+        """Stop a request: `cancelled` before it was run, `stopping` while it is; None when it is not under way."""
+        with self._mutex:
+            job = self._jobs.get(request_id)
+            if job is None:
+                return None
+            if job.attempt is not None:
+                job.attempt.cancel()
+                return "stopping"
+            job.over = True
+        reply = dispatch.failure(self._host.name, job.request, Cancelled("cancelled before it was started"))
+        self._outbox.send(self._journal.finish(request_id, _body(reply)))
+        return "cancelled"
+
+    def steps(self, request_id: str) -> list[str]:
+        """The steps that a running request has taken."""
+        with self._mutex:
+            job = self._jobs.get(request_id)
+        return [step.step for step in job.attempt.steps] if job and job.attempt else []
+
+    def abandon(self) -> None:
+        """The agent stops before its work is done: store no replies of what fails from now on; it is run again."""
+        self._abandoned.set()
+
+    def _enter(self, job: Job, keys: frozenset[str], work: Callable[[], None]) -> None:
+        turn = Turn(keys, lambda: self._lane.put(work))
+        job.turns.append(turn)
+        self._locks.enter(turn)
+
+    def _resolve(self, job: Job, named: objects.Named) -> None:
+        """Names first, then what they stand for: nobody that holds an object ever waits for a name."""
+        self._enter(job, objects.resolve(named, self._host), partial(self._run, job))
+
+    def _run(self, job: Job) -> None:
+        request_id = str(job.request.id)
+        try:
+            if not job.over:
+                self._conclude(job, self._attempt(job))
+        except JournalUnavailable as error:
+            log.error("request left for the next start", request=request_id, reason=str(error))  # noqa: TRY400
+        finally:
+            with self._mutex:
+                self._jobs.pop(request_id, None)
+            for turn in reversed(job.turns):
+                self._locks.leave(turn)
+
+    def _attempt(self, job: Job) -> Success | Failure | None:
+        """The reply, or None for a job that was cancelled just before."""
+        refusal = _refusal(job)
+        if refusal is not None:
+            return dispatch.failure(self._host.name, job.request, refusal)
+        number = 1 if isinstance(job.request.body, READ_ONLY) else self._journal.start(str(job.request.id))
+        attempt = Attempt(job.request, self._journal, number)
+        with self._mutex:
+            if job.over:
+                return None
+            job.attempt = attempt
+        crash_point(f"{job.request.body.command}/started")
+        return dispatch.execute(job.request, self._host, attempt)
+
+    def _conclude(self, job: Job, reply: Success | Failure | None) -> None:
+        if reply is None:
+            return
+        if isinstance(reply, Failure) and self._abandoned.is_set():
+            log.info("request left for the next start", request=str(job.request.id), code=reply.code)
+            return
+        self._finish(job, reply)
+
+    def _finish(self, job: Job, reply: Success | Failure) -> None:
+        body = _body(reply)
+        while True:
+            try:
+                outgoing = self._journal.finish(str(job.request.id), body)
+                break
+            except JournalUnavailable as error:
+                log.error("reply not stored", request=str(job.request.id), reason=str(error))  # noqa: TRY400
+                if self._abandoned.wait(FINISH_RETRY_S):
+                    raise
+        crash_point(f"{job.request.body.command}/finished")
+        self._outbox.send(outgoing)
+
+
+def _body(reply: Success | Failure) -> bytes:
+    return reply.model_dump_json(by_alias=True).encode()
+
+
+def _refusal(job: Job) -> AgentError | None:
+    """Why a request is not run at all. One that was started once is not stopped by its deadline any more."""
+    deadline = job.request.deadline
+    if job.request.dry_run:
+        return InvalidCommand(
+            "dryRun: this agent cannot plan commands yet, and does not run what is to be planned only"
+        )
+    if job.attempts >= MAX_ATTEMPTS:
+        return CrashLoop(
+            f"the agent died {job.attempts} times while it ran this request; look at its log, then at the volume",
+            attempts=job.attempts,
+        )
+    if not job.attempts and deadline is not None and deadline <= datetime.now(UTC):
+        return DeadlinePassed(f"its deadline {deadline.isoformat()} has passed; it was not started")
+    return None

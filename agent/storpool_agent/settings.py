@@ -1,0 +1,176 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The settings: agent.toml, the environment over it, and StorPool's own configuration below both."""
+
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from socket import gethostname
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from storpool_commands.wire import HostId
+
+ENVIRONMENT_PREFIX = "STORPOOL_AGENT__"
+
+
+class SettingsInvalid(Exception):
+    """A setting that cannot be used; the message names it."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Amqp(_Section):
+    """Where RabbitMQ is."""
+
+    url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672")
+    """`amqp://` or `amqps://`. The guest account works on loopback only (RabbitMQ's default)."""
+    vhost: str = "/"
+    password_file: Path | None = None
+    """Better than a password in the URL: a file of mode 0600, or one of systemd's credentials."""
+    ca: Path | None = None
+    """Authorities that may have signed the broker's certificate; default: the system's."""
+    cert: Path | None = None
+    """Client certificate, and with it SASL EXTERNAL when the URL has no user."""
+    key: Path | None = None
+    declare: bool = True
+    """Make exchanges and queues. Off in production, where they are provisioned and the agent may only look."""
+    allowed_publishers: list[str] = []
+    """Broker users that may command this host; empty: everyone whom the broker lets publish."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> "Amqp":
+        url = urlsplit(self.url.get_secret_value())
+        if url.scheme not in {"amqp", "amqps"} or not url.hostname or url.path not in {"", "/"}:
+            raise ValueError("url must be amqp://host:port or amqps://host:port; the vhost is a setting of its own")
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key belong together")
+        if (self.cert or self.ca) and url.scheme != "amqps":
+            raise ValueError("ca, cert and key need an amqps:// url")
+        return self
+
+
+class StorPool(_Section):
+    """The cluster. What is not set here comes from /etc/storpool.conf and /etc/storpool.conf.d."""
+
+    api: Annotated[str, Field(pattern=r"^[A-Za-z0-9.\[\]:_/-]+$")] | None = None
+    """`host:port`, or an `https://` URL of a proxy before it."""
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    our_id: Annotated[int, Field(ge=1, le=4095)] | None = None
+    """This host's client id (SP_OURID)."""
+    cluster_id: str | None = None
+    device_root: Path = Path("/dev")
+    """Where this host's client makes `storpool/` and `storpool-byid/`."""
+
+
+class Libvirt(_Section):
+    uri: str = "qemu:///system"
+
+
+class Lanes(_Section):
+    """Worker threads."""
+
+    fast: Annotated[int, Field(ge=1, le=256)] = 16
+    """Attach, detach, resize. They wait for others most of the time, so more than cores."""
+    bulk: Annotated[int, Field(ge=1, le=64)] = 2
+    """Copies; each can use a whole core and all of the disk's bandwidth."""
+
+
+class Log(_Section):
+    format: Literal["auto", "json", "console"] = "auto"
+    """`auto`: for people on a terminal, JSON otherwise."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(BaseSettings):
+    """Every setting. Unknown ones are errors: a misspelt one would otherwise be silently without effect."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+        hide_input_in_errors=True,
+    )
+
+    host: HostId = gethostname().split(".")[0]
+    """This host's name on the bus. Default: its host name up to the first dot."""
+    state_dir: Path = Path("/var/lib/storpool-agent")
+    amqp: Amqp = Amqp()
+    storpool: StorPool = StorPool()
+    libvirt: Libvirt = Libvirt()
+    lanes: Lanes = Lanes()
+    log: Log = Log()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+
+def load(path: Path) -> Settings:
+    """Read the file; the environment goes over it. Raises SettingsInvalid."""
+    try:
+        values: Mapping[str, Any] = TomlConfigSettingsSource(Settings, path)() if path.exists() else {}
+        if not path.exists():
+            raise SettingsInvalid(f"{path}: no such file")
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsInvalid(f"{path}: {_problems(error)}") from None
+    except (OSError, ValueError) as error:
+        raise SettingsInvalid(f"{path}: {error}") from error
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc']))}: "
+        + ("no such setting" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, "))
+        for problem in error.errors(include_input=False, include_url=False, include_context=False)
+    )
+
+
+def read_secret(path: Path) -> SecretStr:
+    """The first line of a file that nobody else may read. Raises SettingsInvalid."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise SettingsInvalid(f"{path}: others may read it; chmod 600 it")
+        return SecretStr(path.read_text(encoding="utf-8").split("\n", 1)[0].strip())
+    except OSError as error:
+        raise SettingsInvalid(f"{path}: {error.strerror}") from error
+
+
+def tls_context(amqp: Amqp) -> ssl.SSLContext | None:
+    """None for an `amqp://` URL. The broker's certificate and name are always verified. Raises SettingsInvalid."""
+    if urlsplit(amqp.url.get_secret_value()).scheme != "amqps":
+        return None
+    try:
+        context = ssl.create_default_context(cafile=amqp.ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if amqp.cert and amqp.key:
+            context.load_cert_chain(amqp.cert, amqp.key)
+    except OSError as error:
+        raise SettingsInvalid(f"amqp: ca, cert or key: {error}") from error
+    return context
+
+
+def login(amqp: Amqp) -> tuple[str | None, SecretStr | None]:
+    """User and password for the broker; no user: the certificate says who we are."""
+    url = urlsplit(amqp.url.get_secret_value())
+    password = read_secret(amqp.password_file) if amqp.password_file else None
+    if url.password and password is None:
+        password = SecretStr(unquote(url.password))
+    if url.username:
+        return unquote(url.username), password
+    return (None, None) if amqp.cert else ("guest", SecretStr("guest"))
