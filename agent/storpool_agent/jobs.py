@@ -175,7 +175,7 @@ def _refusal(job: Job) -> AgentError | None:
     deadline = job.request.deadline
     if job.request.dry_run:
         return InvalidCommand(
-            "dryRun: this agent cannot plan commands yet, and does not run what is to be planned only"
+            "dryRun: this agent cannot plan commands yet; nothing was done"
         )
     if job.attempts >= MAX_ATTEMPTS:
         return CrashLoop(
