@@ -1,7 +1,12 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
 VIR_CONNECT_LIST_DOMAINS_ACTIVE: int
+VIR_DOMAIN_BLOCK_RESIZE_BYTES: int
 VIR_DOMAIN_XML_INACTIVE: int
+VIR_ERR_NO_DOMAIN: int
+
+class libvirtError(Exception):  # noqa: N801
+    def get_error_code(self) -> int | None: ...
 
 class virDomain:  # noqa: N801
     def UUIDString(self) -> str: ...  # noqa: N802
@@ -13,6 +18,7 @@ class virDomain:  # noqa: N801
     def detachDevice(self, xml: str) -> int: ...  # noqa: N802
     def isActive(self) -> int: ...  # noqa: N802
     def isPersistent(self) -> int: ...  # noqa: N802
+    def name(self) -> str: ...
     def reset(self, flags: int = 0) -> int: ...
     def resume(self) -> int: ...
     def suspend(self) -> int: ...
