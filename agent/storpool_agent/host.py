@@ -54,8 +54,13 @@ class StorPool(Protocol):
         """
         ...
 
-    def create_volume(self, wanted: NewVolume, request_id: str, deadline: Deadline) -> Volume:
-        """Make a volume that carries the tag `sp-op=<request id>`; the one that does already is returned.
+    def create_volume(
+        self, wanted: NewVolume, request_id: str, deadline: Deadline, *, look_first: bool = False
+    ) -> Volume:
+        """Make a volume that carries the tag `sp-op=<request id>`; an answer that is lost makes no second one.
+
+        `look_first`: the request is run again, an earlier run may have made it: that one is then returned. It
+        lists all volumes of the cluster.
 
         Raises TemplateNotFound, NameTaken, InsufficientResources.
         """
