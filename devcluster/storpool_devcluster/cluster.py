@@ -1,0 +1,172 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The cluster as the calls see it, and its life: start like a host that reboots, stop without a trace in /dev."""
+
+import secrets
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from storpool_devcluster import expiry, pool
+from storpool_devcluster.backing import Backing
+from storpool_devcluster.clients import Clients
+from storpool_devcluster.devices import Devices
+from storpool_devcluster.exports import ExportMaker, FileExports, LoopExports
+from storpool_devcluster.later import Later
+from storpool_devcluster.loop import Claim, LoopControl, bound_devices
+from storpool_devcluster.records import Template
+from storpool_devcluster.retirement import Retirement
+from storpool_devcluster.roots import DeviceRoot
+from storpool_devcluster.state import State
+
+EXPIRY_LOOK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How this cluster behaves; each inferred behaviour of StorPool is a switch here."""
+
+    state: Path
+    clients: dict[int, Path | None]
+    """Client id to its device directory; None: bookkeeping only."""
+    cluster_id: str = "d.n"
+    cluster_name: str = "dev"
+    templates: tuple[str, ...] = ("dev",)
+    devices: Literal["loop", "files", "none"] = "loop"
+    pool_bytes: int = pool.DEFAULT_POOL_BYTES
+    strict: bool = True
+    """[X] Refuse JSON keys that StorPool's documentation does not know."""
+    error_status: int = 500
+    """[I] HTTP status of an error envelope: 500 or 200."""
+    unnamed_links: bool = True
+    """[I] Link unnamed volumes as storpool/~<gid> too."""
+    busy_udev: bool = False
+    """Let a udev worker that probes a device make its detach busy, as it happens on a real host."""
+    revert_attached: bool = False
+    """[I] Allow VolumeRevert of an attached volume."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    options: Options
+    state: State
+    backing: Backing
+    devices: Devices
+    clients: Clients
+    later: Later
+    closing: ExitStack
+    started_s: int = field(default_factory=lambda: int(time.time()))
+
+    def place(self, client: int) -> None:
+        """Make the devices that the configuration says the client has."""
+        with self.state.change():
+            for attachment in self.state.attachments.all():
+                volume = self.state.volumes.get(attachment.gid)
+                if (
+                    attachment.client != client
+                    or volume is None
+                    or self.devices.placed(attachment.gid, client)
+                ):
+                    continue
+                self.state.detach(attachment)
+                used = self.state.positions(client)
+                position = self.devices.attach(
+                    volume, client, attachment.rights, used, prefer=attachment.position
+                )
+                self.state.attach_at(attachment, position)
+
+    def stop(self) -> None:
+        """End all waits, then take every device down. The state stays."""
+        self.clients.stop()
+        self.closing.close()
+
+
+def start(options: Options) -> Cluster:
+    """Bring up what the state directory says, after removing what a killed process left."""
+    options.state.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as closing:
+        state = State(options.state / "state.sqlite", options.cluster_id)
+        closing.callback(state.close)
+        roots = {
+            client: DeviceRoot(path, options.unnamed_links)
+            for client, path in options.clients.items()
+            if path is not None and options.devices != "none"
+        }
+        _drop_stale_links(state, roots)
+        backing, maker = _storage(options, closing)
+        backing.keep_only({volume.gid for volume in state.volumes.all()})
+        devices = Devices(roots, maker)
+        closing.callback(devices.remove_all)
+        later = Later()
+        closing.callback(later.stop)
+        clients = Clients(options.clients)
+        cluster = Cluster(options, state, backing, devices, clients, later, closing.pop_all())
+    _add_templates(cluster)
+    for client in options.clients:
+        cluster.place(client)
+    later.every(EXPIRY_LOOK_S, lambda: expiry.expire(cluster))
+    return cluster
+
+
+def _storage(options: Options, closing: ExitStack) -> tuple[Backing, ExportMaker | None]:
+    tag = _tag(options.state)
+    if options.devices != "loop":
+        directory = pool.open_directory(options.state, tag)
+        closing.callback(directory.close)
+        files = FileExports(options.state / tag) if options.devices == "files" else None
+        return Backing(directory), files
+    control = LoopControl()
+    closing.callback(control.close)
+    closing.callback(control.sweep)
+    _drop_stale_loops(control, tag)
+    opened = pool.open_directory(options.state, tag)
+    if not opened.clones:
+        opened.close()
+        opened = pool.open_image(options.state, tag, options.pool_bytes, control)
+    closing.callback(opened.close)
+    retirement = Retirement(control)
+    closing.callback(retirement.stop)
+    backing = Backing(opened)
+    return backing, LoopExports(backing, control, retirement, busy_udev=options.busy_udev)
+
+
+def _tag(state: Path) -> str:
+    """A name of this state directory that the kernel shows in the path of each backing file."""
+    file = state / "tag"
+    if not file.exists():
+        file.write_text(f"storpool-devcluster-{secrets.token_hex(6)}\n")
+    return file.read_text().strip()
+
+
+def _drop_stale_loops(control: LoopControl, tag: str) -> None:
+    """What somebody still has open has no capacity from now on, so that no one writes beside the new device."""
+    for device in bound_devices():
+        if f"/{tag}/" not in device.backing_name:
+            continue
+        claim = Claim(device)
+        if claim.others:
+            device.starve(1 << 62)
+        claim.close()
+    control.sweep()
+
+
+def _drop_stale_links(state: State, roots: dict[int, DeviceRoot]) -> None:
+    for client, root in roots.items():
+        root.prepare()
+        mine = [attachment for attachment in state.attachments.all() if attachment.client == client]
+        volumes = [volume for attachment in mine if (volume := state.volumes.get(attachment.gid))]
+        root.drop_stale(
+            {attachment.position for attachment in mine},
+            {volume.label for volume in volumes},
+            {attachment.gid for attachment in mine},
+        )
+
+
+def _add_templates(cluster: Cluster) -> None:
+    for name in cluster.options.templates:
+        with cluster.state.change():
+            if cluster.state.templates.get(name) is None:
+                template = Template(name, cluster.state.new_template_number())
+                cluster.state.templates.put(name, template)
