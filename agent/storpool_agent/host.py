@@ -57,9 +57,10 @@ class StorPool(Protocol):
     def create_volume(
         self, wanted: NewVolume, request_id: str, deadline: Deadline, *, look_first: bool = False
     ) -> Volume:
-        """Make a volume that carries the tag `sp-op=<request id>`.
+        """Make a volume that carries the tag `sp-op=<request id>`; an answer that is lost makes no second one.
 
-        Where the answer was lost, and with `look_first`, the volume that has the tag already is returned.
+        `look_first`: the request is run again, an earlier run may have made it: that one is then returned. It
+        lists all volumes of the cluster.
 
         Raises TemplateNotFound, NameTaken, InsufficientResources.
         """

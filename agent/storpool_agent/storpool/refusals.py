@@ -1,0 +1,203 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""StorPool's errors, by name, as this agent's. Names and texts: the error catalogue of the API reference."""
+
+import re
+from dataclasses import dataclass
+
+from storpool_agent.errors import (
+    AgentError,
+    ClientNotRegistered,
+    InsufficientResources,
+    NameTaken,
+    NoAttachmentSlot,
+    SnapshotNotFound,
+    StorPoolClientDown,
+    StorPoolRefused,
+    StorPoolUnauthorized,
+    StorPoolUnavailable,
+    TemplateNotFound,
+    VolumeBusy,
+    VolumeNotFound,
+)
+from storpool_agent.storpool.model import NewVolume, Volume
+from storpool_commands.references import Reference
+from storpool_commands.wire import Fact
+
+NO_SUCH_OBJECT = "objectDoesNotExist"
+OBJECT_EXISTS = "objectExists"
+_UNAUTHORIZED = frozenset({"unauthorized", "forbidden", "accessDenied"})
+_CLIENT_TIMEOUT = "timeout"
+_OPEN_AT = re.compile(r"is open at client (?P<client>\d+)")
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An error as StorPool gave it, and to what."""
+
+    api: str
+    query: str
+    status: int
+    name: str
+    descr: str
+    transient: bool
+
+
+class Refusal(Exception):
+    """StorPool said no. Stays inside this package: whoever made the call knows what it means for the caller."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused)
+        self.refused = refused
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.refused.descr}"
+
+    @property
+    def name(self) -> str:
+        return self.refused.name
+
+    @property
+    def facts(self) -> dict[str, Fact]:
+        refused = self.refused
+        return {"api": refused.api, "query": refused.query, "error": refused.name, "descr": refused.descr}
+
+    @property
+    def open_at(self) -> int | None:
+        """The client that has the device open. Older servers say so as invalidParam."""
+        found = _OPEN_AT.search(self.refused.descr)
+        return int(found["client"]) if found and self.name in ("busy", "invalidParam") else None
+
+
+def of_any_call(refusal: Refusal) -> AgentError | None:
+    """What an error means whatever the call was; None when it depends on the call."""
+    refused = refusal.refused
+    if refused.transient:
+        return StorPoolUnavailable(
+            f"StorPool at {refused.api} cannot serve {refused.query} now ({refusal})", transient=True, **refusal.facts
+        )
+    if refused.status in (401, 403) or refused.name in _UNAUTHORIZED:
+        return StorPoolUnauthorized(
+            f"StorPool at {refused.api} does not accept this agent's token ({refusal}): check SP_AUTH_TOKEN",
+            **refusal.facts,
+        )
+    return None
+
+
+def of_lookup(refusal: Refusal, reference: Reference, *, snapshot: bool) -> AgentError:
+    if refusal.name == NO_SUCH_OBJECT:
+        return _not_found(refusal, str(reference), snapshot=snapshot)
+    return other(refusal, f"look up {reference}")
+
+
+def of_attach(refusal: Refusal, volume: Volume, client: int) -> AgentError:
+    facts = {"volume": volume.global_id, "client": client, **refusal.facts}
+    what = f"{_kind(volume.snapshot)} {volume.reference}"
+    if refusal.name == NO_SUCH_OBJECT:
+        return _not_found(refusal, str(volume.reference), snapshot=volume.snapshot)
+    if refusal.name == "busy" or refusal.open_at is not None:
+        return VolumeBusy(f"StorPool cannot attach {what} while it is used elsewhere ({refusal})", **facts)
+    if (of_this_client := _of_our_client(refusal, client)) is not None:
+        return of_this_client
+    if refusal.name == "invalidParam":
+        return NoAttachmentSlot(
+            f"StorPool has no attachment slot for {what} at client {client} ({refusal}): "
+            "a client has 1024; detach what is not used",
+            **facts,
+        )
+    return other(refusal, f"attach {what}", volume=volume.global_id)
+
+
+def of_client(refusal: Refusal, client: int) -> AgentError:
+    return _of_our_client(refusal, client) or other(refusal, f"wait for client {client}", client=client)
+
+
+def _of_our_client(refusal: Refusal, client: int) -> AgentError | None:
+    facts = {"client": client, **refusal.facts}
+    if refusal.name == _CLIENT_TIMEOUT:
+        return StorPoolClientDown(
+            f"StorPool's client {client} did not take the change in time ({refusal}): "
+            "check that storpool_block runs on this host",
+            **facts,
+        )
+    if refusal.name == "invalidParam" and "No such client registered" in refusal.refused.descr:
+        return ClientNotRegistered(
+            f"StorPool knows no client {client} ({refusal}): check SP_OURID, and that storpool_block has run", **facts
+        )
+    return None
+
+
+def of_detach(refusal: Refusal, volume: Volume, client: int) -> AgentError:
+    what = f"{_kind(volume.snapshot)} {volume.reference}"
+    if refusal.name == "busy" or refusal.open_at is not None:
+        return VolumeBusy(
+            f"{what} stays attached: its device is open at client {refusal.open_at or client} ({refusal}): "
+            "close what has it open, then detach it again",
+            **{"volume": volume.global_id, "client": refusal.open_at or client, **refusal.facts},
+        )
+    return other(refusal, f"detach {what}", volume=volume.global_id)
+
+
+def of_create(refusal: Refusal, wanted: NewVolume) -> AgentError:
+    if refusal.name == NO_SUCH_OBJECT:
+        return _no_template(refusal, wanted.template)
+    if refusal.name == OBJECT_EXISTS:
+        return NameTaken(
+            f"StorPool has another object named {wanted.name} ({refusal}): choose another name",
+            **{"name": wanted.name, **refusal.facts},
+        )
+    if refusal.name == "insufficientResources":
+        return _no_room(refusal, f"make a volume of {wanted.size_bytes} bytes by template {wanted.template}")
+    return other(refusal, f"make a volume by template {wanted.template}")
+
+
+def of_update(refusal: Refusal, volume: Volume, template: str | None) -> AgentError:
+    """`template` is the one that the update names, when the volume itself is known to exist."""
+    if refusal.name == NO_SUCH_OBJECT and template is not None:
+        return _no_template(refusal, template)
+    if refusal.name == NO_SUCH_OBJECT:
+        return _not_found(refusal, str(volume.reference), snapshot=False)
+    if refusal.name == "insufficientResources":
+        return _no_room(refusal, f"change volume {volume.reference}", volume=volume.global_id)
+    return other(refusal, f"change volume {volume.reference}", volume=volume.global_id)
+
+
+def of_delete(refusal: Refusal, volume: Volume) -> AgentError:
+    what = f"{_kind(volume.snapshot)} {volume.reference}"
+    if refusal.name == "busy" or refusal.open_at is not None:
+        return VolumeBusy(
+            f"StorPool keeps {what}: it is attached ({refusal}): detach it everywhere, then delete it again",
+            **{
+                "volume": volume.global_id,
+                **({"client": refusal.open_at} if refusal.open_at else {}),
+                **refusal.facts,
+            },
+        )
+    return other(refusal, f"delete {what}", volume=volume.global_id)
+
+
+def other(refusal: Refusal, aim: str, **facts: Fact) -> AgentError:
+    return StorPoolRefused(f"StorPool refused to {aim}: {refusal}", **facts, **refusal.facts)
+
+
+def _not_found(refusal: Refusal, reference: str, *, snapshot: bool) -> AgentError:
+    kind = SnapshotNotFound if snapshot else VolumeNotFound
+    facts: dict[str, Fact] = {_kind(snapshot): reference, **refusal.facts}
+    return kind(f"StorPool has no {_kind(snapshot)} {reference} ({refusal})", **facts)
+
+
+def _no_template(refusal: Refusal, template: str) -> AgentError:
+    return TemplateNotFound(
+        f"StorPool has no template {template} ({refusal}): see `storpool template list`",
+        **{"template": template, **refusal.facts},
+    )
+
+
+def _no_room(refusal: Refusal, aim: str, **facts: Fact) -> AgentError:
+    return InsufficientResources(
+        f"StorPool has no room to {aim} ({refusal}): see `storpool template status`", **facts, **refusal.facts
+    )
+
+
+def _kind(snapshot: bool) -> str:
+    return "snapshot" if snapshot else "volume"
