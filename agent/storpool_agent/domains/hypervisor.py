@@ -9,13 +9,13 @@ import libvirt
 
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains import machine
+from storpool_agent.domains.access import Access
 from storpool_agent.domains.calls import DomainCalls
 from storpool_agent.domains.disk_xml import SourcePaths
 from storpool_agent.domains.link import Link
 from storpool_agent.domains.model import Disk, DiskInDomain, Domain
 from storpool_agent.domains.news import Newsroom
 from storpool_agent.domains.plugging import Plugging
-from storpool_agent.domains.refusals import translated
 from storpool_agent.domains.unplugging import Unplugging
 from storpool_agent.errors import GuestNotNotified, VmNotFound
 
@@ -27,18 +27,16 @@ class Hypervisor:
     """
 
     def __init__(self, uri: str, stopping: Event) -> None:
-        self._newsroom = Newsroom()
-        self._link = Link(uri, self._newsroom)
-        self._calls = DomainCalls(uri)
-        self._stopping = stopping
+        newsroom = Newsroom()
+        self._access = Access(Link(uri, newsroom), DomainCalls(uri), newsroom, stopping)
 
     def start(self) -> None:
         """Returns at once, also when libvirtd is down: the connection is made as soon as it can be."""
-        self._link.start()
+        self._access.link.start()
 
     def stop(self) -> None:
         """Call it once nobody uses it any more."""
-        self._link.stop()
+        self._access.link.stop()
 
     def on_disks_changed(self, callback: Callable[[str | None], None]) -> None:
         """Have a machine's UUID told when a guest has let go of a disk or refused to, or the machine stopped.
@@ -46,26 +44,24 @@ class Hypervisor:
         None is told when libvirt was (re)connected: anything may have happened before. The callback runs in
         libvirt's thread and must only enqueue. Call it before `start`.
         """
-        self._newsroom.tell(callback)
+        self._access.newsroom.tell(callback)
 
     def find(self, vm: str, deadline: Deadline) -> Domain:
-        found = self._link.ask(lambda connection: machine.find(connection, vm), deadline)
+        found = self._access.link.ask(lambda connection: machine.find(connection, vm), deadline)
         if found is None:
             raise VmNotFound(f"this host has no machine {vm}", vm=vm)
         return found
 
     def having(self, paths: Sequence[str], deadline: Deadline) -> Sequence[DiskInDomain]:
         wanted = SourcePaths(paths)
-        machines = self._link.ask(lambda connection: machine.read_all(connection, deadline), deadline)
-        return [disk for one in machines for disk in one.disks(wanted)]
+        return [disk for one in self._access.read_all(deadline) for disk in one.disks(wanted)]
 
     def plug(self, domain: Domain, disk: Disk, deadline: Deadline) -> DiskInDomain:
-        with self._calls.turn(domain.uuid, deadline):
-            return Plugging(self._link, self._calls, domain, disk, deadline).run()
+        with self._access.calls.turn(domain.uuid, deadline):
+            return Plugging(self._access, domain, disk, deadline).run()
 
     def unplug(self, domain: Domain, disk: DiskInDomain, wait_guest_s: float, deadline: Deadline) -> None:
-        unplugging = Unplugging(self._link, self._calls, self._newsroom, self._stopping, domain, disk, deadline)
-        unplugging.run(wait_guest_s)
+        Unplugging(self._access, domain, disk, deadline).run(wait_guest_s)
 
     def resize(self, disk: DiskInDomain, size_bytes: int, deadline: Deadline) -> int:
         """Raises VmNotRunning when there is no running machine to tell."""
@@ -76,11 +72,8 @@ class Hypervisor:
             return vm.blockInfo(disk.path)[0]
 
         uuid = disk.domain.uuid
-        with self._calls.turn(uuid, deadline):
-            try:
-                reported = self._calls.make(uuid, tell, deadline)
-            except libvirt.libvirtError as error:
-                raise translated(error) from error
+        with self._access.calls.turn(uuid, deadline):
+            reported = self._access.call(uuid, tell, deadline)
         if reported != size_bytes:
             raise GuestNotNotified(
                 f"QEMU reports {reported} bytes for {disk.target} of {disk.domain.name}, not {size_bytes}",

@@ -15,21 +15,24 @@ PREFIX = {"virtio": "vd", "scsi": "sd"}
 Place = tuple[str, tuple[int, int] | None]
 
 
-def choose(machine: Machine, disk: Disk, wanted: str | None) -> Place:
-    """The target, and for SCSI the controller and unit. A free PCI slot is libvirt's to find, and to refuse."""
-    target = _target(machine, disk, wanted)
+def choose(machine: Machine, disk: Disk, same_as_there: str | None) -> Place:
+    """The target, and for SCSI the controller and unit. A free PCI slot is libvirt's to find, and to refuse.
+
+    `same_as_there` is the target of the half that the machine has already: running or configured.
+    """
+    target = same_as_there or _target(machine, disk)
     return target, _scsi_unit(machine) if disk.bus == "scsi" else None
 
 
-def _target(machine: Machine, disk: Disk, wanted: str | None) -> str:
+def _target(machine: Machine, disk: Disk) -> str:
     taken = machine.targets()
-    if wanted is None:
+    if disk.target is None:
         return next(name for name in _names(PREFIX[disk.bus]) if name not in taken)
-    if wanted in taken:
+    if disk.target in taken:
         raise TargetTaken(
-            f"{machine.domain.name} has another disk at {wanted}", vm=machine.domain.uuid, target=wanted
+            f"{machine.domain.name} has another disk at {disk.target}", vm=machine.domain.uuid, target=disk.target
         )
-    return wanted
+    return disk.target
 
 
 def _names(prefix: str) -> Iterator[str]:

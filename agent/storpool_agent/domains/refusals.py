@@ -22,6 +22,7 @@ from storpool_agent.errors import (
     VmNotFound,
     VmNotRunning,
 )
+from storpool_commands.wire import Fact
 
 _BY_NUMBER: dict[int | None, type[AgentError]] = {
     libvirt.VIR_ERR_NO_DOMAIN: VmNotFound,
@@ -45,17 +46,17 @@ _NO_SUCH_DEVICE = ("no device found with alias", "device not found", "DeviceNotF
 _ASKED_ALREADY = ("already in the process of unplug", "guest is busy", "power indicator")
 
 
-def translated(error: libvirt.libvirtError) -> AgentError:
+def translated(error: libvirt.libvirtError, **facts: Fact) -> AgentError:
     """The agent's error for one of libvirt."""
-    text = _text(error)
+    text = f"libvirt: {_text(error)}"
     if connection_lost(error):
-        return LibvirtTimeout(text) if "keepalive" in text else LibvirtUnavailable(text)
+        return LibvirtTimeout(text, **facts) if "keepalive" in text else LibvirtUnavailable(text, **facts)
     refusal = _BY_NUMBER.get(error.get_error_code())
     if refusal is None:
         refusal = next((named for fragment, named in _BY_TEXT if fragment in text), None)
     if refusal is None:
-        return LibvirtRefused(f"libvirt: {text}", number=error.get_error_code(), text=text)
-    return refusal(f"libvirt: {text}")
+        return LibvirtRefused(text, **facts, number=error.get_error_code(), text=_text(error))
+    return refusal(text, **facts)
 
 
 def connection_lost(error: libvirt.libvirtError) -> bool:
