@@ -2,16 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real virtual machines for tests, benchmarks and the demo: small, quick to boot, and they talk."""
 
-from guest.domain_xml import Disk, disk_xml
+from guest.console import CommandFailed, NoAnswer
+from guest.domain_xml import Disk, Hardware, disk_xml
 from guest.guest import Guest, GuestDisk
 from guest.machine import Machine, SilentGuest
 from guest.pattern import pattern, pattern_checksum
 
 __all__ = [
+    "CommandFailed",
     "Disk",
     "Guest",
     "GuestDisk",
+    "Hardware",
     "Machine",
+    "NoAnswer",
     "SilentGuest",
     "disk_xml",
     "pattern",

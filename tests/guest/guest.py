@@ -51,9 +51,9 @@ class Guest(Machine):
         """What kernel and `init` printed."""
         return self._output.read_text(errors="replace")
 
-    def uptime_s(self) -> float:
+    def uptime_s(self, timeout_s: float = ANSWER_TIMEOUT_S) -> float:
         """The guest's own clock: proof that it runs, and was not restarted."""
-        return float(self._word("ping"))
+        return float(self._word("ping", timeout_s))
 
     def disks(self) -> dict[str, GuestDisk]:
         """By the guest's names."""
@@ -101,7 +101,7 @@ class Guest(Machine):
 
     def _xml(self) -> str:
         boot = Boot(boot_images(), self._arguments, self.directory / "console", self._output)
-        return domain_xml(self.name, self.uuid, self._hardware, self._disks, boot)
+        return domain_xml(self._identity, self._hardware, self._disks, boot)
 
     def _started(self, ending: ExitStack) -> None:
         self._console = ending.enter_context(Console(self.directory / "console"))

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import libvirt
 
-from guest.domain_xml import SMALL, Disk, Hardware, domain_xml
+from guest.domain_xml import SMALL, Disk, Hardware, Identity, domain_xml
 
 NAME_PREFIX = "spagent-test-"
 SYSTEM_URI = "qemu:///system"
@@ -79,7 +79,11 @@ class Machine:
         return {_attribute(disk, "target"): Path(_attribute(disk, "source")) for disk in disks}
 
     def _xml(self) -> str:
-        return domain_xml(self.name, self.uuid, self._hardware, self._disks)
+        return domain_xml(self._identity, self._hardware, self._disks)
+
+    @property
+    def _identity(self) -> Identity:
+        return Identity(self.name, self.uuid, self.directory)
 
     def _started(self, ending: ExitStack) -> None:
         """Called once the domain runs; what it adds is undone before the domain is."""
