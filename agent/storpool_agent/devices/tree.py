@@ -15,6 +15,7 @@ from storpool_agent.errors import AgentError, DetachIncomplete, DeviceMismatch, 
 from storpool_commands.disks import Holder, Mode
 
 BY_ID = "storpool-byid"
+BY_NAME = "storpool"
 FIRST_LOOK_S = 0.002  # after a look that came too early: StorPool's link follows its device within milliseconds
 LONGEST_LOOK_S = 0.1  # between looks when no event comes
 
@@ -38,6 +39,10 @@ class DeviceTree:
 
     def link(self, global_id: str) -> str:
         return str(self._link(global_id))
+
+    def links(self, global_id: str, name: str) -> list[str]:
+        named = {name, f"~{global_id}"}
+        return [str(self._link(global_id)), *(str(self._root / BY_NAME / one) for one in sorted(named))]
 
     def look(self, global_id: str) -> Device | None:
         return node.look(self._link(global_id), self._root)

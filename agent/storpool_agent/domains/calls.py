@@ -1,0 +1,101 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Calls that may have to wait for QEMU, and whose turn it is on each machine.
+
+libvirtd works on five calls of a connection at a time and reads nothing more from it meanwhile, not even the
+answers to its keepalive; a QEMU that hangs keeps a call for ever. So each of these calls has a connection and a
+thread of its own, and the caller leaves at its deadline.
+"""
+
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import TypeVar
+from weakref import WeakValueDictionary
+
+import libvirt
+
+from storpool_agent.deadline import Deadline
+from storpool_agent.domains.link import KEEPALIVE_COUNT, KEEPALIVE_S
+from storpool_agent.domains.refusals import connection_lost, translated
+from storpool_agent.errors import DeadlinePassed, LibvirtTimeout, VmBusy
+
+T = TypeVar("T")
+Call = Callable[[libvirt.virDomain], T]
+
+CALL_TIMEOUT_S = 18.0  # above the keepalive (16 s), which ends the call itself when libvirtd hangs
+
+
+class DomainCalls:
+    """May be used from any thread. A call that is given up leaves its thread behind until libvirt returns: at
+    most one for each machine, which takes no other call meanwhile."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._guard = threading.Lock()
+        self._turns: WeakValueDictionary[str, threading.RLock] = WeakValueDictionary()
+        self._under_way: set[str] = set()
+
+    @contextmanager
+    def turn(self, uuid: str, deadline: Deadline) -> Generator[None]:
+        """One operation at a time on each machine; those on different machines do not meet."""
+        with self._guard:
+            turn = self._turns.setdefault(uuid, threading.RLock())
+        if not turn.acquire(timeout=deadline.remaining_s):
+            raise VmBusy("another operation of the agent on this machine takes too long", vm=uuid)
+        try:
+            yield
+        finally:
+            turn.release()
+
+    def make(self, uuid: str, call: Call[T], deadline: Deadline) -> T:
+        """What the call returns; its libvirtError comes through. Make it in one's turn only.
+
+        LibvirtTimeout also when the connection broke: the call was sent, and may have been carried out or not.
+        """
+        if deadline.passed:
+            raise DeadlinePassed("no time was left to call libvirt", vm=uuid)
+        self._enter(uuid)
+        outcome: Future[T] = Future()
+        name = f"libvirt/{uuid[:8]}"
+        threading.Thread(target=self._run, args=(uuid, call, outcome), name=name, daemon=True).start()
+        try:
+            return outcome.result(deadline.within(CALL_TIMEOUT_S).remaining_s)
+        except TimeoutError as late:
+            raise LibvirtTimeout("libvirt has not come back from the call in time", vm=uuid) from late
+
+    def _run(self, uuid: str, call: Call[T], outcome: "Future[T]") -> None:
+        try:
+            result = self._called(uuid, call)
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
+            self._leave(uuid)
+            outcome.set_exception(error)
+        else:
+            self._leave(uuid)
+            outcome.set_result(result)
+
+    def _called(self, uuid: str, call: Call[T]) -> T:
+        try:
+            connection = libvirt.open(self._uri)
+        except libvirt.libvirtError as error:
+            raise translated(error, vm=uuid) from error
+        try:
+            connection.setKeepAlive(KEEPALIVE_S, KEEPALIVE_COUNT)
+            return call(connection.lookupByUUIDString(uuid))
+        except libvirt.libvirtError as error:
+            if connection_lost(error):
+                raise LibvirtTimeout(f"the call was sent and its answer is lost: {error}", vm=uuid) from error
+            raise
+        finally:
+            connection.close()
+
+    def _enter(self, uuid: str) -> None:
+        with self._guard:
+            if uuid in self._under_way:
+                raise VmBusy("libvirt has not come back yet from an earlier call on this machine", vm=uuid)
+            self._under_way.add(uuid)
+
+    def _leave(self, uuid: str) -> None:
+        with self._guard:
+            self._under_way.discard(uuid)

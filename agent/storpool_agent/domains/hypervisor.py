@@ -1,0 +1,84 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""libvirt on this host, as the handlers want it."""
+
+from collections.abc import Callable, Sequence
+from threading import Event
+
+import libvirt
+
+from storpool_agent.deadline import Deadline
+from storpool_agent.domains import machine
+from storpool_agent.domains.access import Access
+from storpool_agent.domains.calls import DomainCalls
+from storpool_agent.domains.disk_xml import SourcePaths
+from storpool_agent.domains.link import Link
+from storpool_agent.domains.model import Disk, DiskInDomain, Domain
+from storpool_agent.domains.news import Newsroom
+from storpool_agent.domains.plugging import Plugging
+from storpool_agent.domains.unplugging import Unplugging
+from storpool_agent.errors import GuestNotNotified, VmNotFound
+
+
+class Hypervisor:
+    """Every method but `start` and `stop` may be called from any thread.
+
+    `stopping` ends waits for a guest at once, with UnplugPending; other calls go on until `stop`.
+    """
+
+    def __init__(self, uri: str, stopping: Event) -> None:
+        newsroom = Newsroom()
+        self._access = Access(Link(uri, newsroom), DomainCalls(uri), newsroom, stopping)
+
+    def start(self) -> None:
+        """Returns at once, also when libvirtd is down: the connection is made as soon as it can be."""
+        self._access.link.start()
+
+    def stop(self) -> None:
+        """Call it once nobody uses it any more."""
+        self._access.link.stop()
+
+    def on_disks_changed(self, callback: Callable[[str | None], None]) -> None:
+        """Have a machine's UUID told when a guest has let go of a disk or refused to, or the machine stopped.
+
+        None is told when libvirt was (re)connected: anything may have happened before. The callback runs in
+        libvirt's thread and must only enqueue. Call it before `start`.
+        """
+        self._access.newsroom.tell(callback)
+
+    def find(self, vm: str, deadline: Deadline) -> Domain:
+        found = self._access.link.ask(lambda connection: machine.find(connection, vm), deadline)
+        if found is None:
+            raise VmNotFound(f"this host has no machine {vm}", vm=vm)
+        return found
+
+    def having(self, paths: Sequence[str], deadline: Deadline) -> Sequence[DiskInDomain]:
+        wanted = SourcePaths(paths)
+        return [disk for one in self._access.read_all(deadline) for disk in one.disks(wanted)]
+
+    def plug(self, domain: Domain, disk: Disk, deadline: Deadline) -> DiskInDomain:
+        with self._access.calls.turn(domain.uuid, deadline):
+            return Plugging(self._access, domain, disk, deadline).run()
+
+    def unplug(self, domain: Domain, disk: DiskInDomain, wait_guest_s: float, deadline: Deadline) -> None:
+        Unplugging(self._access, domain, disk, deadline).run(wait_guest_s)
+
+    def resize(self, disk: DiskInDomain, size_bytes: int, deadline: Deadline) -> int:
+        """Raises VmNotRunning when there is no running machine to tell."""
+
+        def tell(vm: libvirt.virDomain) -> int:
+            # By source path, exactly: the disk at that target may be another one by now.
+            vm.blockResize(disk.path, size_bytes, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+            return vm.blockInfo(disk.path)[0]
+
+        uuid = disk.domain.uuid
+        with self._access.calls.turn(uuid, deadline):
+            reported = self._access.call(uuid, tell, deadline)
+        if reported != size_bytes:
+            raise GuestNotNotified(
+                f"QEMU reports {reported} bytes for {disk.target} of {disk.domain.name}, not {size_bytes}",
+                vm=uuid,
+                target=disk.target,
+                size_bytes=reported,
+            )
+        return reported

@@ -1,0 +1,280 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a handler may rely on of virtual machines, held against the fake ones and against libvirt's."""
+
+from dataclasses import replace
+from time import monotonic, sleep
+from typing import Protocol
+
+import pytest
+
+from storpool_agent.deadline import Deadline
+from storpool_agent.domains.model import Disk, DiskInDomain, Domain
+from storpool_agent.errors import (
+    DiskConflict,
+    DiskInUseByVm,
+    GuestNotNotified,
+    LibvirtRefused,
+    NoHotplugSlot,
+    TargetTaken,
+    UnplugPending,
+    VmNotFound,
+    VmNotRunning,
+)
+from storpool_agent.host import Domains
+
+MIB = 1024 * 1024
+DEVICE_BYTES = 8 * MIB
+NOBODY = "7a3ba8f7-7f28-4f1c-8c66-b0e3a0b0f8c1"
+NEWS_TIMEOUT_S = 10.0
+
+
+class Lab(Protocol):
+    """A host whose machines and devices a test may do anything with."""
+
+    domains: Domains
+    told: list[str | None]
+    """What the callback of `on_disks_changed` was told."""
+
+    def machine(
+        self, *, running: bool = True, persistent: bool = True, answers: bool = False, slots: int = 4
+    ) -> Domain:
+        """One without a SCSI controller. Its guest answers unplug requests if it is said to."""
+        ...
+
+    def device(self) -> str:
+        """The path of a device of DEVICE_BYTES."""
+        ...
+
+    def other_path(self, device: str) -> str:
+        """Another path of the same device."""
+        ...
+
+    def grow(self, device: str, size_bytes: int) -> None: ...
+    def silence(self, machine: Domain) -> None:
+        """From now on its guest does not answer."""
+        ...
+
+    def wake(self, machine: Domain) -> None:
+        """The guest answers what it was asked meanwhile."""
+        ...
+
+    def end(self, machine: Domain) -> None:
+        """Pull the plug. A transient machine is gone with that."""
+        ...
+
+
+def soon() -> Deadline:
+    return Deadline.after(30)
+
+
+def disk(path: str, alias: str = "ua-one") -> Disk:
+    return Disk(
+        path=path,
+        serial="serial-1",
+        alias=alias,
+        bus="virtio",
+        mode="rw",
+        cache="none",
+        io="native",
+        discard="unmap",
+        live=True,
+        config=True,
+    )
+
+
+class DomainsContract:
+    """Subclass it with a fixture `lab`."""
+
+    def test_a_machine_is_found_by_uuid_and_by_name(self, lab: Lab) -> None:
+        machine = lab.machine()
+        assert lab.domains.find(machine.uuid, soon()) == machine
+        assert lab.domains.find(machine.name, soon()) == machine
+        assert (machine.running, machine.persistent) == (True, True)
+
+    def test_a_stopped_and_a_transient_machine_are_known_as_such(self, lab: Lab) -> None:
+        stopped, transient = lab.machine(running=False), lab.machine(persistent=False)
+        assert (stopped.running, stopped.persistent) == (False, True)
+        assert (transient.running, transient.persistent) == (True, False)
+
+    @pytest.mark.parametrize("vm", [NOBODY, "nobody"])
+    def test_an_unknown_machine_is_refused_with_its_name(self, lab: Lab, vm: str) -> None:
+        with pytest.raises(VmNotFound) as refusal:
+            lab.domains.find(vm, soon())
+        assert refusal.value.facts == {"vm": vm}
+
+    def test_a_plugged_disk_is_in_the_machine_and_in_its_configuration(self, lab: Lab) -> None:
+        machine, device = lab.machine(), lab.device()
+        plugged = lab.domains.plug(machine, disk(device), soon())
+        assert (plugged.domain, plugged.path, plugged.bus, plugged.mode) == (machine, device, "virtio", "rw")
+        assert (plugged.live, plugged.config) == (True, True)
+        assert (plugged.target, plugged.alias, plugged.serial) == ("vda", "ua-one", "serial-1")
+        assert (plugged.address or "").startswith("pci:0000:")
+        assert lab.domains.having([device], soon()) == [plugged]
+
+    def test_a_disk_is_found_by_any_path_of_its_device(self, lab: Lab) -> None:
+        machine, device = lab.machine(), lab.device()
+        plugged = lab.domains.plug(machine, disk(device), soon())
+        assert lab.domains.having([lab.other_path(device)], soon()) == [plugged]
+        assert lab.domains.having([lab.device()], soon()) == []
+
+    def test_plugging_it_again_changes_nothing(self, lab: Lab) -> None:
+        machine, device = lab.machine(), lab.device()
+        first = lab.domains.plug(machine, disk(device), soon())
+        assert lab.domains.plug(machine, disk(device), soon()) == first
+        assert lab.domains.plug(machine, disk(lab.other_path(device)), soon()) == first
+
+    def test_the_half_that_is_missing_is_added_at_the_same_target(self, lab: Lab) -> None:
+        machine, device = lab.machine(), lab.device()
+        lab.domains.plug(machine, replace(disk(device), live=False, target="vdc"), soon())
+        whole = lab.domains.plug(machine, disk(device), soon())
+        assert (whole.target, whole.live, whole.config) == ("vdc", True, True)
+
+    @pytest.mark.parametrize(
+        "other", [{"mode": "ro"}, {"bus": "scsi"}, {"target": "vdz"}], ids=["mode", "bus", "target"]
+    )
+    def test_having_it_otherwise_is_a_conflict(self, lab: Lab, other: dict[str, str]) -> None:
+        machine, device = lab.machine(), lab.device()
+        plugged = lab.domains.plug(machine, disk(device), soon())
+        with pytest.raises(DiskConflict):
+            lab.domains.plug(machine, replace(disk(device), **other), soon())  # type: ignore[arg-type]
+        assert lab.domains.having([device], soon()) == [plugged]
+
+    def test_a_disk_of_another_machine_is_refused_with_that_machine(self, lab: Lab) -> None:
+        device, holder, machine = lab.device(), lab.machine(running=False), lab.machine()
+        lab.domains.plug(holder, replace(disk(device), live=False), soon())
+        with pytest.raises(DiskInUseByVm) as refusal:
+            lab.domains.plug(machine, disk(lab.other_path(device)), soon())
+        assert refusal.value.facts == {"vm": holder.uuid, "name": holder.name, "target": "vda"}
+
+    def test_a_target_that_is_taken_now_or_at_the_next_start_is_refused(self, lab: Lab) -> None:
+        machine = lab.machine()
+        lab.domains.plug(machine, replace(disk(lab.device(), "ua-live"), config=False, target="vda"), soon())
+        lab.domains.plug(machine, replace(disk(lab.device(), "ua-config"), live=False, target="vdb"), soon())
+        for taken in ("vda", "vdb"):
+            with pytest.raises(TargetTaken) as refusal:
+                lab.domains.plug(machine, replace(disk(lab.device()), target=taken), soon())
+            assert refusal.value.facts == {"vm": machine.uuid, "target": taken}
+        assert lab.domains.plug(machine, disk(lab.device()), soon()).target == "vdc"
+
+    def test_without_a_free_slot_nothing_is_changed(self, lab: Lab) -> None:
+        machine, device = lab.machine(slots=1), lab.device()
+        lab.domains.plug(machine, disk(lab.device(), "ua-first"), soon())
+        with pytest.raises(NoHotplugSlot):
+            lab.domains.plug(machine, disk(device), soon())
+        assert lab.domains.having([device], soon()) == []
+
+    def test_a_scsi_disk_needs_a_controller(self, lab: Lab) -> None:
+        machine, device = lab.machine(), lab.device()
+        with pytest.raises(NoHotplugSlot):
+            lab.domains.plug(machine, replace(disk(device), bus="scsi"), soon())
+        assert lab.domains.having([device], soon()) == []
+
+    def test_a_stopped_machine_takes_a_disk_into_its_configuration_only(self, lab: Lab) -> None:
+        machine, device = lab.machine(running=False), lab.device()
+        with pytest.raises(VmNotRunning):
+            lab.domains.plug(machine, disk(device), soon())
+        plugged = lab.domains.plug(machine, replace(disk(device), live=False), soon())
+        assert (plugged.live, plugged.config) == (False, True)
+        lab.domains.unplug(machine, plugged, 0, soon())
+        assert lab.domains.having([device], soon()) == []
+
+    def test_a_transient_machine_has_no_configuration_to_change(self, lab: Lab) -> None:
+        machine, device = lab.machine(persistent=False), lab.device()
+        with pytest.raises(LibvirtRefused):
+            lab.domains.plug(machine, disk(device), soon())
+        plugged = lab.domains.plug(machine, replace(disk(device), config=False), soon())
+        assert (plugged.live, plugged.config) == (True, False)
+
+    def test_a_machine_that_is_gone_takes_no_disk(self, lab: Lab) -> None:
+        with pytest.raises(VmNotFound):
+            lab.domains.plug(Domain(NOBODY, "nobody", True, True), disk(lab.device()), soon())
+
+    def test_an_unplugged_disk_is_gone_from_both(self, lab: Lab) -> None:
+        machine, device = lab.machine(answers=True), lab.device()
+        plugged = lab.domains.plug(machine, disk(device), soon())
+        lab.domains.unplug(machine, plugged, 20, soon())
+        assert lab.domains.having([device], soon()) == []
+        self._wait_until_told(lab, machine.uuid)
+
+    def test_unplugging_what_is_gone_is_a_success(self, lab: Lab) -> None:
+        machine, device = lab.machine(answers=True), lab.device()
+        plugged = lab.domains.plug(machine, disk(device), soon())
+        lab.domains.unplug(machine, plugged, 20, soon())
+        lab.domains.unplug(machine, plugged, 20, soon())
+        lab.end(machine)
+        lab.domains.unplug(machine, plugged, 20, soon())
+
+    def test_a_silent_guest_leaves_the_unplug_pending_and_may_let_go_later(self, lab: Lab) -> None:
+        machine, device = lab.machine(answers=True), lab.device()
+        plugged = lab.domains.plug(machine, disk(device), soon())
+        lab.silence(machine)
+        with pytest.raises(UnplugPending) as pending:
+            lab.domains.unplug(machine, plugged, 0.5, soon())
+        assert pending.value.facts == {"vm": machine.uuid, "target": "vda", "alias": "ua-one"}
+        assert self._halves(lab, device) == [(True, False)]
+        lab.told.clear()
+        lab.wake(machine)
+        self._wait_until_told(lab, machine.uuid)
+        assert lab.domains.having([device], soon()) == []
+
+    def test_a_pending_unplug_may_be_asked_for_again(self, lab: Lab) -> None:
+        machine, device = lab.machine(answers=True), lab.device()
+        plugged = lab.domains.plug(machine, disk(device), soon())
+        lab.silence(machine)
+        for _ in range(2):
+            with pytest.raises(UnplugPending):
+                lab.domains.unplug(machine, plugged, 0.1, soon())
+        lab.wake(machine)
+        lab.domains.unplug(machine, plugged, 20, soon())
+        assert lab.domains.having([device], soon()) == []
+
+    def test_a_machine_that_is_switched_off_has_let_go(self, lab: Lab) -> None:
+        machine, device = lab.machine(), lab.device()
+        plugged = lab.domains.plug(machine, disk(device), soon())
+        with pytest.raises(UnplugPending):
+            lab.domains.unplug(machine, plugged, 0, soon())
+        lab.told.clear()
+        lab.end(machine)
+        self._wait_until_told(lab, machine.uuid)
+        lab.domains.unplug(machine, plugged, 0, soon())
+        assert lab.domains.having([device], soon()) == []
+
+    def test_a_transient_machine_that_ends_is_gone(self, lab: Lab) -> None:
+        machine, device = lab.machine(persistent=False), lab.device()
+        plugged = lab.domains.plug(machine, replace(disk(device), config=False), soon())
+        lab.end(machine)
+        lab.domains.unplug(machine, plugged, 0, soon())
+        with pytest.raises(VmNotFound):
+            lab.domains.find(machine.uuid, soon())
+
+    def test_a_running_machine_is_told_of_a_new_size(self, lab: Lab) -> None:
+        machine, device = lab.machine(), lab.device()
+        plugged = lab.domains.plug(machine, disk(device), soon())
+        lab.grow(device, 2 * DEVICE_BYTES)
+        assert lab.domains.resize(plugged, 2 * DEVICE_BYTES, soon()) == 2 * DEVICE_BYTES
+        assert lab.domains.resize(plugged, 2 * DEVICE_BYTES, soon()) == 2 * DEVICE_BYTES
+
+    def test_a_size_that_the_device_has_not_yet_is_refused(self, lab: Lab) -> None:
+        machine, device = lab.machine(), lab.device()
+        plugged = lab.domains.plug(machine, disk(device), soon())
+        with pytest.raises(GuestNotNotified):
+            lab.domains.resize(plugged, 2 * DEVICE_BYTES, soon())
+
+    def test_a_stopped_machine_is_told_nothing(self, lab: Lab) -> None:
+        machine, device = lab.machine(), lab.device()
+        plugged = lab.domains.plug(machine, disk(device), soon())
+        lab.end(machine)
+        with pytest.raises(VmNotRunning):
+            lab.domains.resize(plugged, DEVICE_BYTES, soon())
+        assert self._halves(lab, device) == [(False, True)]
+
+    def _halves(self, lab: Lab, device: str) -> list[tuple[bool, bool]]:
+        found: list[DiskInDomain] = list(lab.domains.having([device], soon()))
+        return [(there.live, there.config) for there in found]
+
+    def _wait_until_told(self, lab: Lab, uuid: str) -> None:
+        give_up = monotonic() + NEWS_TIMEOUT_S
+        while uuid not in lab.told:
+            assert monotonic() < give_up, f"told of {lab.told}, not of {uuid}"
+            sleep(0.02)

@@ -1,0 +1,246 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Virtual machines that are a few dictionaries, and obey the rules of libvirt's.
+
+`domains_contract` runs on these and on real ones. No time passes here: a guest answers at once or not at all.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from string import ascii_lowercase
+from uuid import uuid4
+
+from storpool_agent.deadline import Deadline
+from storpool_agent.domains.model import Disk, DiskInDomain, Domain
+from storpool_agent.errors import (
+    AgentError,
+    DiskConflict,
+    DiskInUseByVm,
+    GuestNotNotified,
+    LibvirtRefused,
+    NoHotplugSlot,
+    TargetTaken,
+    UnplugPending,
+    UnplugRejected,
+    VmNotFound,
+    VmNotRunning,
+)
+
+
+@dataclass
+class FakeMachine:
+    """Change it as a machine changes by itself; what the agent does to it goes through FakeDomains."""
+
+    name: str
+    uuid: str = field(default_factory=lambda: str(uuid4()))
+    running: bool = True
+    persistent: bool = True
+    slots: int = 4
+    """Free slots for hot-plugged virtio disks."""
+    scsi: bool = False
+    """It has a SCSI controller."""
+    answers: bool = True
+    """The guest lets go of a disk when it is asked to."""
+    refuses: bool = False
+    """The guest says no when it is asked to."""
+    live: dict[str, Disk] = field(default_factory=dict)
+    """By target."""
+    config: dict[str, Disk] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+    """Targets whose unplug is pending."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """What QEMU reports, by target, for those that were resized."""
+
+    @property
+    def domain(self) -> Domain:
+        return Domain(self.uuid, self.name, self.running, self.persistent)
+
+
+class FakeDomains:
+    """Fill `machines` by `add`; `fail` makes calls fail, `sizes` and `links` say what the host's devices are."""
+
+    def __init__(self) -> None:
+        self.machines: dict[str, FakeMachine] = {}
+        self.sizes: dict[str, int] = {}
+        """Of the host's devices by path; QEMU cannot grow a disk past that. One that is not here has any size."""
+        self.links: dict[str, str] = {}
+        """Where a path leads: two paths that lead to one place are one disk."""
+        self._failures: dict[str, list[AgentError]] = {}
+        self._on_change: Callable[[str | None], None] = lambda _uuid: None
+
+    # What a test does.
+
+    def add(self, machine: FakeMachine) -> Domain:
+        self.machines[machine.uuid] = machine
+        return machine.domain
+
+    def fail(self, method: str, *errors: AgentError) -> None:
+        """The next calls of the method raise these, one each, and do nothing."""
+        self._failures.setdefault(method, []).extend(errors)
+
+    def let_go(self, uuid: str) -> None:
+        """The guest lets go of all that it was asked for, late."""
+        machine = self.machines[uuid]
+        for target in sorted(machine.asked):
+            self._remove_live(machine, target)
+        self._on_change(uuid)
+
+    def stop(self, uuid: str) -> None:
+        """The machine is switched off; a transient one is gone with that."""
+        machine = self.machines[uuid]
+        machine.running = False
+        machine.live.clear()
+        machine.asked.clear()
+        if not machine.persistent:
+            del self.machines[uuid]
+        self._on_change(uuid)
+
+    def reconnect(self) -> None:
+        """libvirtd was restarted."""
+        self._on_change(None)
+
+    # What the agent does.
+
+    def on_disks_changed(self, callback: Callable[[str | None], None]) -> None:
+        self._on_change = callback
+
+    def find(self, vm: str, deadline: Deadline) -> Domain:
+        self._fail_if_told("find")
+        for machine in self.machines.values():
+            if vm in (machine.uuid, machine.name):
+                return machine.domain
+        raise VmNotFound(f"this host has no machine {vm}", vm=vm)
+
+    def having(self, paths: Sequence[str], deadline: Deadline) -> Sequence[DiskInDomain]:
+        self._fail_if_told("having")
+        return [disk for machine in self.machines.values() for disk in self._disks(machine, paths)]
+
+    def plug(self, domain: Domain, disk: Disk, deadline: Deadline) -> DiskInDomain:
+        self._fail_if_told("plug")
+        machine = self._machine(domain)
+        self._refuse_second_machine(machine, disk)
+        present = self._disks(machine, [disk.path])
+        for there in present:
+            _refuse_other_settings(there, disk)
+        if disk.live and not machine.running:
+            raise VmNotRunning(f"{domain.name} is not running", vm=domain.uuid)
+        if disk.config and not machine.persistent:
+            raise LibvirtRefused("libvirt: transient domains do not have any persistent config", vm=domain.uuid)
+        live = disk.live and not any(there.live for there in present)
+        config = disk.config and not any(there.config for there in present)
+        if live or config:
+            target = present[0].target if present else _free_target(machine, disk)
+            _refuse_without_slot(machine, disk, live=live)
+            if live:
+                machine.live[target] = disk
+            if config:
+                machine.config[target] = disk
+        return self._disks(machine, [disk.path])[0]
+
+    def unplug(self, domain: Domain, disk: DiskInDomain, wait_guest_s: float, deadline: Deadline) -> None:
+        self._fail_if_told("unplug")
+        machine = self.machines.get(domain.uuid)
+        if machine is None:
+            return
+        for there in self._disks(machine, [disk.path]):
+            machine.config.pop(there.target, None)
+            if there.live:
+                self._unplug_live(machine, there)
+
+    def resize(self, disk: DiskInDomain, size_bytes: int, deadline: Deadline) -> int:
+        self._fail_if_told("resize")
+        machine = self._machine(disk.domain)
+        if not machine.running:
+            raise VmNotRunning(f"{machine.name} is not running", vm=machine.uuid)
+        if disk.target not in machine.live or size_bytes > self.sizes.get(disk.path, size_bytes):
+            raise GuestNotNotified("libvirt: Cannot grow device files", vm=machine.uuid)
+        machine.sizes[disk.target] = size_bytes
+        return size_bytes
+
+    def _unplug_live(self, machine: FakeMachine, there: DiskInDomain) -> None:
+        machine.asked.add(there.target)
+        facts = {"vm": machine.uuid, "target": there.target, "alias": there.alias}
+        if machine.refuses:
+            raise UnplugRejected(f"the guest of {machine.name} refuses to let {there.target} go", **facts)
+        if not machine.answers:
+            raise UnplugPending(f"the guest of {machine.name} has not let {there.target} go yet", **facts)
+        self._remove_live(machine, there.target)
+        self._on_change(machine.uuid)
+
+    def _remove_live(self, machine: FakeMachine, target: str) -> None:
+        machine.live.pop(target, None)
+        machine.asked.discard(target)
+
+    def _machine(self, domain: Domain) -> FakeMachine:
+        if domain.uuid not in self.machines:
+            raise VmNotFound(f"there is no machine {domain.name} any more", vm=domain.uuid)
+        return self.machines[domain.uuid]
+
+    def _refuse_second_machine(self, machine: FakeMachine, disk: Disk) -> None:
+        for other in self.machines.values():
+            for there in self._disks(other, [disk.path]) if other is not machine else ():
+                raise DiskInUseByVm(
+                    f"{disk.path} is {there.target} of {other.name}",
+                    vm=other.uuid,
+                    name=other.name,
+                    target=there.target,
+                )
+
+    def _disks(self, machine: FakeMachine, paths: Sequence[str]) -> list[DiskInDomain]:
+        real = {self._real(path) for path in paths}
+        everything = machine.live | machine.config
+        return [
+            _in_domain(machine, target, disk) for target, disk in everything.items() if self._real(disk.path) in real
+        ]
+
+    def _real(self, path: str) -> str:
+        return self.links.get(path, path)
+
+    def _fail_if_told(self, method: str) -> None:
+        if self._failures.get(method):
+            raise self._failures[method].pop(0)
+
+
+def _in_domain(machine: FakeMachine, target: str, disk: Disk) -> DiskInDomain:
+    slot = list(machine.live).index(target) + 1 if target in machine.live else 0
+    return DiskInDomain(
+        domain=replace(machine.domain),
+        path=disk.path,
+        target=target,
+        bus=disk.bus,
+        live=target in machine.live,
+        config=target in machine.config,
+        alias=disk.alias,
+        serial=disk.serial,
+        address=f"pci:0000:{slot:02x}:00.0" if disk.bus == "virtio" else f"drive:0:0:0:{slot}",
+        mode=disk.mode,
+    )
+
+
+def _refuse_other_settings(there: DiskInDomain, disk: Disk) -> None:
+    if (there.bus, there.mode, there.target) != (disk.bus, disk.mode, disk.target or there.target):
+        raise DiskConflict(
+            f"{there.domain.name} has {disk.path} as {there.target} ({there.bus}, {there.mode})",
+            vm=there.domain.uuid,
+            target=there.target,
+            bus=there.bus,
+            mode=there.mode,
+        )
+
+
+def _free_target(machine: FakeMachine, disk: Disk) -> str:
+    taken = machine.live.keys() | machine.config.keys()
+    if disk.target in taken:
+        raise TargetTaken(f"{machine.name} has another disk at {disk.target}", vm=machine.uuid, target=disk.target)
+    prefix = "vd" if disk.bus == "virtio" else "sd"
+    names = (prefix + "".join(letters) for length in (1, 2) for letters in product(ascii_lowercase, repeat=length))
+    return disk.target or next(name for name in names if name not in taken)
+
+
+def _refuse_without_slot(machine: FakeMachine, disk: Disk, *, live: bool) -> None:
+    if disk.bus == "scsi":
+        if not machine.scsi:
+            raise NoHotplugSlot(f"{machine.name} has no SCSI controller", vm=machine.uuid)
+    elif live and sum(there.bus == "virtio" for there in machine.live.values()) >= machine.slots:
+        raise NoHotplugSlot("libvirt: No more available PCI slots", vm=machine.uuid)
