@@ -1,0 +1,135 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A machine that boots the test kernel and does, and says, what it is asked on its console."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+
+from guest.console import Console, NoAnswer
+from guest.domain_xml import SMALL, Boot, Disk, Hardware, domain_xml
+from guest.images import boot_images
+from guest.machine import SYSTEM_URI, Machine
+
+BOOT_TIMEOUT_S = 90.0  # 2 s on an idle machine; emulation on a loaded one is slow
+ANSWER_TIMEOUT_S = 20.0
+TRANSFER_TIMEOUT_S = 120.0
+LOOK_INTERVAL_S = 0.1
+
+
+@dataclass(frozen=True)
+class GuestDisk:
+    """A disk as the guest's kernel sees it."""
+
+    name: str
+    size_bytes: int
+    readonly: bool
+    serial: str
+
+
+class Guest(Machine):
+    """Boots in about two seconds and answers until its `with` block ends.
+
+    With `root="vda"` it mounts that disk at boot, formats it if it is blank, and counts its boots there.
+    """
+
+    def __init__(
+        self,
+        disks: Sequence[Disk] = (),
+        *,
+        root: str | None = None,
+        hardware: Hardware = SMALL,
+        persistent: bool = False,
+        uri: str = SYSTEM_URI,
+    ) -> None:
+        super().__init__(disks, hardware=hardware, persistent=persistent, uri=uri)
+        self._arguments = f"guest.root={root}" if root else ""
+
+    def output(self) -> str:
+        """What kernel and `init` printed."""
+        return self._output.read_text(errors="replace")
+
+    def uptime_s(self) -> float:
+        """The guest's own clock: proof that it runs, and was not restarted."""
+        return float(self._word("ping"))
+
+    def disks(self) -> dict[str, GuestDisk]:
+        """By the guest's names."""
+        found = [_parse_disk(line) for line in self._ask("disks")]
+        return {disk.name: disk for disk in found}
+
+    def write(self, disk: str, offset_mib: int, count_mib: int, seed: str) -> None:
+        """Fill the range with `pattern(offset_mib, count_mib, seed)`, directly and durably."""
+        self._ask(f"write {disk} {offset_mib} {count_mib} {seed}", TRANSFER_TIMEOUT_S)
+
+    def checksum(self, disk: str, offset_mib: int, count_mib: int) -> str:
+        """SHA-256 of the range, read from the disk and not from a cache."""
+        return self._word(f"checksum {disk} {offset_mib} {count_mib}", TRANSFER_TIMEOUT_S)
+
+    def boots(self) -> int:
+        """How many times a guest has booted from this root disk; 0 without one."""
+        return int(self._word("boots"))
+
+    def save(self, name: str, word: str) -> None:
+        """Keep a word in a file on the root disk."""
+        self._ask(f"save {name} {word}")
+
+    def load(self, name: str) -> str:
+        return self._word(f"load {name}")
+
+    def poweroff(self) -> None:
+        """Ask the guest to unmount and switch itself off, and wait until it has."""
+        self._ask("poweroff")
+        _wait(lambda: not self.is_running(), ANSWER_TIMEOUT_S, f"{self.name} is still on")
+
+    def wait_for_disk(self, serial: str, timeout_s: float = ANSWER_TIMEOUT_S) -> GuestDisk:
+        """The disk with that serial, once the guest has it."""
+        _wait(lambda: serial in self._serials(), timeout_s, f"the guest has no disk {serial}")
+        return self._serials()[serial]
+
+    def wait_until_gone(self, serial: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        _wait(lambda: serial not in self._serials(), timeout_s, f"the guest still has disk {serial}")
+
+    def wait_for_size(self, disk: str, size_bytes: int, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        _wait(lambda: self.disks()[disk].size_bytes == size_bytes, timeout_s, f"{disk} has another size")
+
+    @property
+    def _output(self) -> Path:
+        return self.directory / "output"
+
+    def _xml(self) -> str:
+        boot = Boot(boot_images(), self._arguments, self.directory / "console", self._output)
+        return domain_xml(self.name, self.uuid, self._hardware, self._disks, boot)
+
+    def _started(self, ending: ExitStack) -> None:
+        self._console = ending.enter_context(Console(self.directory / "console"))
+        try:
+            self._ask("ping", BOOT_TIMEOUT_S)
+        except NoAnswer as error:
+            error.add_note(f"{self.name} printed: {self.output()[-2000:]}")
+            raise
+
+    def _serials(self) -> dict[str, GuestDisk]:
+        return {disk.serial: disk for disk in self.disks().values()}
+
+    def _ask(self, request: str, timeout_s: float = ANSWER_TIMEOUT_S) -> list[str]:
+        return self._console.ask(request, timeout_s)
+
+    def _word(self, request: str, timeout_s: float = ANSWER_TIMEOUT_S) -> str:
+        [word] = self._ask(request, timeout_s)
+        return word
+
+
+def _parse_disk(line: str) -> GuestDisk:
+    name, size_bytes, readonly, *serial = line.split()
+    return GuestDisk(name, int(size_bytes), readonly == "1", " ".join(serial))
+
+
+def _wait(reached: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
+    deadline = monotonic() + timeout_s
+    while not reached():
+        if monotonic() > deadline:
+            raise TimeoutError(f"{otherwise}, after {timeout_s} s")
+        sleep(LOOK_INTERVAL_S)
