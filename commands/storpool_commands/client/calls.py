@@ -30,8 +30,9 @@ class Call:
         self.inbox: SimpleQueue[Reply | CallError] = SimpleQueue()
         self.sent = False
         self.confirmed = False
-        self.refusals = 0
-        """How often the broker closed the channel while this request was on its way."""
+        self.refused = False
+        self.carrier: object = None
+        """The channel that took it last."""
 
 
 class Calls:

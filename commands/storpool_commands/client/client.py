@@ -93,6 +93,11 @@ class ManagementClient:
         for call in self._calls.all():
             call.inbox.put(_closed())
 
+    @property
+    def connected(self) -> bool:
+        """Requests can be sent now; without a connection they wait for one."""
+        return self._link.ready.is_set()
+
     def call(self, command: CommandModel[R], *, host: str, **options: Unpack[Options]) -> R:
         """Have a host do it, and wait for the result.
 

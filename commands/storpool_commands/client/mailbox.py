@@ -6,28 +6,25 @@
 # Reason: the decorated methods of pika have no types.
 
 import logging
-from collections import OrderedDict
 from typing import Any
 from uuid import UUID, uuid4
 
 from pika import BasicProperties
 from pika.channel import Channel
 from pika.connection import Connection
-from pika.exceptions import ChannelClosedByBroker
 from pika.frame import Method
 from pika.spec import Basic
 from pydantic import ValidationError
 
 from storpool_commands import topology
 from storpool_commands.client.calls import Call, Calls
-from storpool_commands.client.errors import HostUnknown, RequestRefused, UnreadableReply
+from storpool_commands.client.errors import UnreadableReply
 from storpool_commands.client.link import Link
+from storpool_commands.client.outbox import Outbox
 from storpool_commands.client.reasons import reason
 from storpool_commands.envelope import parse_reply
 
 SETUP_TIMEOUT_S = 20.0  # a broker may answer a declaration never (RabbitMQ 3.10 after a kill)
-NACK_PAUSE_S = 1.0
-MAX_REFUSALS = 3
 REPLIES_AT_ONCE = 500
 REPLY_QUEUE_EXPIRES_MS = 60 * 60 * 1000
 """A named reply queue that nobody reads goes after an hour; the hosts keep the replies for days."""
@@ -36,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Mailbox:
-    """Publishes every call with confirm and mandatory; hands every reply to its call.
+    """Sends every call; hands every reply to its call.
 
     With a name of its own the reply queue is durable and outlives this process. Without, it is exclusive and goes
     with the connection: a reply may have gone with it, so after a reconnect every request that has no reply yet is
@@ -46,57 +43,32 @@ class Mailbox:
     def __init__(self, link: Link, calls: Calls, *, login: str | None, reply_to: str | None, declare: bool) -> None:
         self._link = link
         self._calls = calls
-        self._login = login
         self._durable = reply_to is not None
         self._reply_to = reply_to or f"mgmt-{uuid4().hex}"
         self._declare = declare
         self._channel: Channel | None = None
-        self._next_tag = 1
-        self._unconfirmed: OrderedDict[int, Call] = OrderedDict()
         self._ready = False
+        self._outbox = Outbox(calls, link.later, login=login, reply_to=self._reply_to)
 
     def connected(self, connection: Connection) -> None:
         channel = connection.channel(on_open_callback=self._set_up)
         channel.add_on_close_callback(self._on_closed)
         channel.add_on_cancel_callback(self._on_cancelled)
-        channel.add_on_return_callback(self._on_returned)
+        channel.add_on_return_callback(self._outbox.on_returned)
         self._channel = channel
         self._link.later(SETUP_TIMEOUT_S, lambda: self._check_set_up(channel))
 
     def disconnected(self) -> None:
         self._channel = None
         self._ready = False
-        self._unconfirmed.clear()
 
     def send(self, call: Call) -> None:
         """In the I/O thread only. Without a connection it is sent when there is one."""
-        if not self._ready or self._channel is None or not self._channel.is_open:
-            return
-        if call.body is None or not self._calls.take(call):
-            return
-        self._channel.basic_publish(
-            exchange=call.exchange,
-            routing_key=topology.host_key(call.host),
-            body=call.body,
-            properties=self._properties(call.request_id),
-            mandatory=True,
-        )
-        self._unconfirmed[self._next_tag] = call
-        self._next_tag += 1
-
-    def _properties(self, request_id: UUID) -> BasicProperties:
-        return BasicProperties(  # type: ignore[no-untyped-call]
-            content_type="application/json",
-            delivery_mode=2,
-            message_id=str(request_id),
-            correlation_id=str(request_id),
-            reply_to=self._reply_to,
-            user_id=self._login,
-        )
+        self._outbox.send(call)
 
     def _set_up(self, channel: Channel) -> None:
         """Only the last declaration asks for an answer: the broker closes the channel if one before it fails."""
-        channel.confirm_delivery(self._on_confirm)
+        channel.confirm_delivery(self._outbox.on_confirm)
         channel.basic_qos(prefetch_count=REPLIES_AT_ONCE)
         for exchange in (topology.COMMANDS, topology.CONTROL, topology.REPLIES, topology.EVENTS):
             kind = topology.EXCHANGES[exchange]
@@ -116,40 +88,18 @@ class Mailbox:
         return name
 
     def _on_set_up(self, _: Method[Any]) -> None:
-        self._next_tag = 1
+        if self._channel is None or not self._channel.is_open:
+            return
         self._ready = True
         self._link.works()
-        for call in self._calls.all():
-            if not call.confirmed or not self._durable:
-                self.send(call)
+        self._outbox.open(self._channel, [call for call in self._calls.all() if self._is_to_be_sent(call)])
+
+    def _is_to_be_sent(self, call: Call) -> bool:
+        return not call.refused and not (call.confirmed and self._durable)
 
     def _check_set_up(self, channel: Channel) -> None:
         if channel is self._channel and not self._ready:
             self._link.drop("the broker does not answer a declaration")
-
-    def _on_confirm(self, frame: Method[Any]) -> None:
-        settled: Any = frame.method
-        if not settled.multiple:
-            tags = [settled.delivery_tag] if settled.delivery_tag in self._unconfirmed else []
-        else:
-            tags = [tag for tag in self._unconfirmed if tag <= settled.delivery_tag]
-        for tag in tags:
-            self._settle(self._unconfirmed.pop(tag), stored=isinstance(settled, Basic.Ack))
-
-    def _settle(self, call: Call, *, stored: bool) -> None:
-        if stored:
-            call.confirmed = True
-            return
-        # The queue is full, or its leader is away: the host has not got it.
-        self._link.later(NACK_PAUSE_S, lambda: self.send(call))
-
-    def _on_returned(self, _: Channel, __: Basic.Return, properties: BasicProperties, ___: bytes) -> None:
-        """No queue. A request that was stored before is on its host: then only the repetition found no queue."""
-        request_id = UUID(properties.message_id)
-        for call in self._calls.of(request_id):
-            if not call.confirmed:
-                what = f"there is no queue of a host {call.host}: mistyped, or not provisioned"
-                call.inbox.put(HostUnknown(what, request_id))
 
     def _on_reply(self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         try:
@@ -175,16 +125,6 @@ class Mailbox:
         self._link.drop("the reply queue is gone")
 
     def _on_closed(self, channel: Channel, error: Exception) -> None:
-        if channel is not self._channel:
-            return
-        why = reason(error)
-        if isinstance(error, ChannelClosedByBroker):
-            self._count_refusals(why)
-        self._link.drop(why)
-
-    def _count_refusals(self, why: str) -> None:
-        """The broker closes a channel for one request and does not say which. The innocent are soon confirmed."""
-        for call in self._unconfirmed.values():
-            call.refusals += 1
-            if call.refusals >= MAX_REFUSALS:
-                call.inbox.put(RequestRefused(f"the broker refused the request: {why}", call.request_id))
+        if channel is self._channel:
+            self._outbox.close(error)
+            self._link.drop(reason(error))

@@ -5,7 +5,7 @@
 import json
 from collections.abc import Callable, Iterable
 from threading import Event, Thread
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, Self
 from uuid import UUID
 
@@ -14,8 +14,6 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError
 
 from storpool_commands import topology
-from storpool_commands.control import Pong
-from storpool_commands.envelope import Success
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
@@ -27,13 +25,14 @@ Answer = Callable[[Request], Iterable[bytes]]
 class StandInAgent:
     """Acks a request, then publishes what `answer` makes of it. Connects again when the broker closes it."""
 
-    def __init__(self, url: str, host: str, answer: Answer, *, prefetch: int = 64) -> None:
+    def __init__(self, url: str, host: str, answer: Answer, *, control: bool = True) -> None:
         self.host = host
         self.requests: list[Request] = []
         self.properties: list[pika.BasicProperties] = []
+        self.exchanges: list[str] = []
         self._url = url
         self._answer = answer
-        self._prefetch = prefetch
+        self._control = control
         self._started = Event()
         self._stopping = Event()
         self._thread = Thread(target=self._run, name=f"stand-in {host}")
@@ -47,6 +46,13 @@ class StandInAgent:
         self._stopping.set()
         self._thread.join(STOP_TIMEOUT_S)
         assert not self._thread.is_alive()
+
+    def wait_for(self, count: int) -> None:
+        """Until so many requests have come."""
+        give_up_at = monotonic() + START_TIMEOUT_S
+        while len(self.requests) < count:
+            assert monotonic() < give_up_at, f"{len(self.requests)} of {count} requests have come"
+            sleep(0.01)
 
     @property
     def ids(self) -> list[UUID]:
@@ -63,9 +69,11 @@ class StandInAgent:
 
     def _serve(self, channel: BlockingChannel) -> None:
         for exchange, kind in topology.EXCHANGES.items():
-            channel.exchange_declare(exchange, kind, durable=True)
+            if self._control or exchange != topology.CONTROL:
+                channel.exchange_declare(exchange, kind, durable=True)
         self._consume(channel, topology.host_queue(self.host), topology.COMMANDS, topology.host_queue_arguments())
-        self._consume(channel, topology.control_queue(self.host), topology.CONTROL, {})
+        if self._control:
+            self._consume(channel, topology.control_queue(self.host), topology.CONTROL, {})
         self._started.set()
         while not self._stopping.is_set():
             channel.connection.process_data_events(time_limit=0.1)
@@ -73,7 +81,7 @@ class StandInAgent:
                 return
 
     def _consume(self, channel: BlockingChannel, queue: str, exchange: str, arguments: dict[str, Any]) -> None:
-        channel.basic_qos(prefetch_count=self._prefetch)
+        channel.basic_qos(prefetch_count=64)
         channel.queue_declare(queue, durable=True, arguments=arguments)
         channel.queue_bind(queue, exchange, topology.host_key(self.host))
         channel.basic_consume(queue, self._on_request)
@@ -84,6 +92,7 @@ class StandInAgent:
         request = json.loads(body)
         self.requests.append(request)
         self.properties.append(properties)
+        self.exchanges.append(method.exchange)
         channel.basic_ack(method.delivery_tag)
         key = topology.reply_key(self.host, properties.reply_to or "")
         for reply in self._answer(request):
@@ -91,10 +100,3 @@ class StandInAgent:
                 correlation_id=properties.correlation_id, delivery_mode=2
             )
             channel.basic_publish(topology.REPLIES, key, reply, sent)
-
-
-def pong(request: Request) -> Iterable[bytes]:
-    """The answer to ping."""
-    result = Pong.model_validate_json('{"host": "kvm1", "version": "0", "time": "2026-01-01T00:00:00Z"}')
-    success = Success(id=UUID(request["id"]), host="kvm1", result=result, took_ms=1.0)
-    return [success.model_dump_json(by_alias=True).encode()]
