@@ -1,0 +1,88 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The bytes of a request."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypedDict
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from storpool_commands import topology
+from storpool_commands.control import CancelCommand, ListCommands, QueryCommand
+from storpool_commands.envelope import MAX_BODY_BYTES, PROTOCOL, Accepted, ControlRequest, Progress, Request
+from storpool_commands.wire import CommandModel
+
+CONTROL_ONLY = (QueryCommand, ListCommands, CancelCommand)
+
+OnProgress = Callable[[Accepted | Progress], None]
+
+
+class Options(TypedDict, total=False):
+    """How a command is sent; `Terms` says what each means."""
+
+    timeout_s: float
+    deadline: datetime | None
+    on_progress: OnProgress | None
+    dry_run: bool
+    request_id: UUID | None
+    traceparent: str | None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a command is sent."""
+
+    timeout_s: float = 60.0
+    """How long the caller waits; the command may take longer."""
+    deadline: datetime | None = None
+    """With a time zone. A host does not start the command after it."""
+    on_progress: OnProgress | None = None
+    """Called in the caller's thread with every sign of life."""
+    dry_run: bool = False
+    """Have the host check and say what it would do, and change nothing."""
+    request_id: UUID | None = None
+    """Default: a new one. That of an earlier request asks for the reply to that one."""
+    traceparent: str | None = None
+    """W3C trace context."""
+
+
+def wire_name(command: CommandModel[Any]) -> str:
+    """Such as `attachDisk`."""
+    name: str = type(command).model_fields["command"].default
+    return name
+
+
+def exchange_of(command: CommandModel[Any]) -> str:
+    """The exchange of commands, but for those that the control queue alone takes."""
+    return topology.CONTROL if isinstance(command, CONTROL_ONLY) else topology.COMMANDS
+
+
+def encode(command: CommandModel[Any], request_id: UUID, exchange: str, terms: Terms) -> bytes:
+    """Leaves defaults out, so that an older agent, which refuses fields that it does not know, takes it too.
+
+    The same arguments make the same bytes. Raises ValueError.
+    """
+    fields: dict[str, Any] = {
+        "id": request_id,
+        "protocol": PROTOCOL,
+        "deadline": terms.deadline,
+        "dry_run": terms.dry_run,
+        "progress": terms.on_progress is not None,
+        "traceparent": terms.traceparent,
+        "body": command,
+    }
+    model = ControlRequest if exchange == topology.CONTROL else Request
+    try:
+        request = model(**fields)
+    except ValidationError as error:
+        raise ValueError(f"no such request can be made: {error}") from None
+    said = request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    said["body"] = {"command": wire_name(command), **said["body"]}
+    body = json.dumps(said, separators=(",", ":")).encode()
+    if len(body) > MAX_BODY_BYTES:
+        raise ValueError(f"the request has {len(body)} bytes, the most is {MAX_BODY_BYTES}")
+    return body
