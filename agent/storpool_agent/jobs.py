@@ -174,9 +174,7 @@ def _refusal(job: Job) -> AgentError | None:
     """Why a request is not run at all. One that was started once is not stopped by its deadline any more."""
     deadline = job.request.deadline
     if job.request.dry_run:
-        return InvalidCommand(
-            "dryRun: this agent cannot plan commands yet; nothing was done"
-        )
+        return InvalidCommand("dryRun: this agent cannot plan commands yet; nothing was done")
     if job.attempts >= MAX_ATTEMPTS:
         return CrashLoop(
             f"the agent died {job.attempts} times while it ran this request; look at its log, then at the volume",

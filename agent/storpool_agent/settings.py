@@ -4,6 +4,7 @@
 
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from storpool_agent.storpool_conf import ConfError, read_conf
 from storpool_commands.wire import HostId
 
 ENVIRONMENT_PREFIX = "STORPOOL_AGENT__"
@@ -172,3 +174,57 @@ def login(amqp: Amqp) -> tuple[str | None, SecretStr | None]:
     if url.username:
         return unquote(url.username), password
     return (None, None) if amqp.cert else ("guest", SecretStr("guest"))
+
+
+def broker_address(amqp: Amqp) -> tuple[str, int]:
+    """Host and port of the URL."""
+    url = urlsplit(amqp.url.get_secret_value())
+    return url.hostname or "", url.port or (5671 if url.scheme == "amqps" else 5672)
+
+
+@dataclass(frozen=True)
+class StorPoolAccess:
+    """How this host reaches its cluster."""
+
+    api: str
+    token: SecretStr
+    our_id: int
+
+
+def storpool_access(storpool: StorPool) -> StorPoolAccess:
+    """The settings over StorPool's own configuration of the host. Raises SettingsInvalid for what neither has."""
+    try:
+        conf = read_conf()
+    except ConfError as error:
+        raise SettingsInvalid(str(error)) from error
+    token = storpool.token or (read_secret(storpool.token_file) if storpool.token_file else conf.token)
+    our_id = storpool.our_id or conf.our_id
+    if token is None:
+        raise SettingsInvalid("storpool.token_file is not set, and /etc/storpool.conf has no SP_AUTH_TOKEN")
+    if our_id is None:
+        raise SettingsInvalid("storpool.our_id is not set, and /etc/storpool.conf has no SP_OURID for this host")
+    return StorPoolAccess(storpool.api or conf.api, token, our_id)
+
+
+def effective(settings: Settings) -> dict[str, str]:
+    """Every setting as `section.name`, secrets hidden. Raises SettingsInvalid for what could not be used."""
+    access = storpool_access(settings.storpool)
+    tls_context(settings.amqp)
+    login(settings.amqp)
+    host, port = broker_address(settings.amqp)
+    found: dict[str, str] = {"host": settings.host, "state_dir": str(settings.state_dir)}
+    for name, section in (
+        ("amqp", settings.amqp),
+        ("storpool", settings.storpool),
+        ("libvirt", settings.libvirt),
+        ("lanes", settings.lanes),
+        ("log", settings.log),
+    ):
+        found |= {f"{name}.{key}": _shown(value) for key, value in section}
+    found["amqp.url"] = f"{urlsplit(settings.amqp.url.get_secret_value()).scheme}://{host}:{port}"
+    found |= {"storpool.api": access.api, "storpool.our_id": str(access.our_id), "storpool.token": str(access.token)}
+    return found
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else str(value)

@@ -13,6 +13,7 @@ from pika.frame import Method
 from pika.spec import Basic, BasicProperties
 
 from storpool_agent.bus.link import Broker, Link
+from storpool_agent.deadline import Deadline
 
 log = structlog.get_logger()
 
@@ -47,6 +48,7 @@ class Publisher:
         self._user_id = user_id
         self._channel: Channel | None = None
         self._mutex = threading.Lock()
+        self._settled = threading.Condition(self._mutex)
         self._queue: deque[Message] = deque()
         self._scheduled = False
         self._unconfirmed: dict[int, Message] = {}
@@ -63,11 +65,10 @@ class Publisher:
             self._scheduled = True
         self.link.call(self._send)
 
-    @property
-    def is_idle(self) -> bool:
-        """Nothing waits to be sent or confirmed."""
-        with self._mutex:
-            return not self._queue and not self._unconfirmed
+    def wait_idle(self, deadline: Deadline) -> bool:
+        """Wait until everything is sent and confirmed; false when it is not at the deadline."""
+        with self._settled:
+            return self._settled.wait_for(lambda: not self._queue and not self._unconfirmed, deadline.remaining_s)
 
     def _opened(self, channel: Channel) -> None:
         channel.add_on_return_callback(self._on_return)
@@ -115,6 +116,8 @@ class Publisher:
         with self._mutex:
             tags = [one for one in self._unconfirmed if one <= tag] if frame.method.multiple else [tag]
             messages = [self._unconfirmed.pop(one) for one in tags]
+            if not self._unconfirmed:
+                self._settled.notify_all()
         nacked = isinstance(frame.method, Basic.Nack)
         for message in messages:
             self._settle(message, nacked=nacked)

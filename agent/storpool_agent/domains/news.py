@@ -80,9 +80,7 @@ class Newsroom:
 
     def _those(self, uuid: str | None, alias: str | None) -> list[Waiter]:
         with self._guard:
-            return [
-                waiter for waiter in self._waiters if uuid in (None, waiter.uuid) and alias in (None, waiter.alias)
-            ]
+            return [waiter for waiter in self._waiters if uuid in (None, waiter.uuid) and alias in (None, waiter.alias)]
 
     def _tell(self, uuid: str | None) -> None:
         try:

@@ -79,9 +79,7 @@ class Cluster:
         return tuple(each.as_attachment() for each in listed)
 
     def attach(self, volume: Volume, mode: Mode, on_remote_attached: OnRemoteAttached, deadline: Deadline) -> None:
-        item = Reassigned.attach(
-            str(volume.reference), self.our_id, mode, on_remote_attached, snapshot=volume.snapshot
-        )
+        item = Reassigned.attach(str(volume.reference), self.our_id, mode, on_remote_attached, snapshot=volume.snapshot)
         try:
             try:
                 self._attaches.submit(item, deadline)

@@ -16,9 +16,7 @@ Limit = int | Literal["-"]
 class RequestModel(BaseModel):
     """camelCase on the wire; what is None is not sent (StorPool's own clients never send null)."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
     def as_json(self) -> bytes:
         return self.model_dump_json(by_alias=True, exclude_none=True).encode()

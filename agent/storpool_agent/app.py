@@ -1,0 +1,188 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The whole agent: the only place where parts are made, started and stopped."""
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from time import monotonic
+
+import structlog
+from pydantic import SecretStr
+
+from storpool_agent import dispatch
+from storpool_agent.bus.consumer import Consumer
+from storpool_agent.bus.link import Broker
+from storpool_agent.bus.publisher import Publisher
+from storpool_agent.bus.topology import Declaration
+from storpool_agent.control import Control
+from storpool_agent.deadline import Deadline
+from storpool_agent.devices.tree import DeviceTree
+from storpool_agent.domains.hypervisor import Hypervisor
+from storpool_agent.host import Host
+from storpool_agent.intake import Intake
+from storpool_agent.jobs import Jobs
+from storpool_agent.journal.database import Database
+from storpool_agent.journal.journal import Journal
+from storpool_agent.lanes import Lane
+from storpool_agent.notify import notify
+from storpool_agent.outbox import Outbox
+from storpool_agent.settings import Settings, SettingsInvalid, broker_address, login, storpool_access, tls_context
+from storpool_agent.stop import StopSignal
+from storpool_agent.storpool.cluster import Cluster
+from storpool_agent.unplugs import Unplugs
+from storpool_commands.parse import parse_request
+
+log = structlog.get_logger()
+
+CONNECT_S = 10.0
+"""How long the start waits for the broker before it says READY without it: a broker that is down is no reason
+for systemd to end the agent."""
+DRAIN_S = 60.0
+"""How long running commands may take after SIGTERM; the unit's TimeoutStopSec is longer."""
+FLUSH_S = 5.0
+"""How long the broker may take to confirm the last replies; what it has not is sent by the next start."""
+
+
+class AlreadyRunning(Exception):
+    """Another agent has this state directory."""
+
+
+@dataclass
+class _Parts:
+    publisher: Publisher
+    consumer: Consumer
+    journal: Journal
+    database: Database
+    outbox: Outbox
+    jobs: Jobs
+    lane: Lane
+    unplugs: Unplugs
+    hypervisor: Hypervisor
+    devices: DeviceTree
+    abandon: Event
+
+
+def run(settings: Settings, stop: StopSignal) -> None:
+    """Serve until a stop signal. Raises SettingsInvalid, AlreadyRunning and JournalUnavailable before anything runs."""
+    started = monotonic()
+    log.info("starting", version=dispatch.VERSION, host=settings.host, pid=os.getpid())
+    lock = _lock(settings.state_dir)
+    try:
+        parts = _build(settings)
+        _start(parts)
+        notify("READY=1", f"STATUS=serving {settings.host}")
+        log.info("ready", took_s=round(monotonic() - started, 3), broker=parts.consumer.link.is_ready)
+        number = stop.wait()
+        notify("STOPPING=1", "STATUS=finishing what runs")
+        log.info("stopping", signal=number.name)
+        _stop(parts)
+        log.info("stopped")
+    finally:
+        os.close(lock)
+
+
+def _lock(state_dir: Path) -> int:
+    """One agent for a host: two would each believe what the journal of the other does not know."""
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(state_dir / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SettingsInvalid(f"state_dir {state_dir}: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise AlreadyRunning(f"another agent uses {state_dir}; stop it first") from None
+    return handle
+
+
+def _build(settings: Settings) -> _Parts:
+    abandon = Event()
+    access = storpool_access(settings.storpool)
+    hypervisor = Hypervisor(settings.libvirt.uri, abandon)
+    devices = DeviceTree(settings.storpool.device_root)
+    host = Host(
+        name=settings.host,
+        storpool=Cluster(access.api, access.token, access.our_id, abandon),
+        devices=devices,
+        domains=hypervisor,
+    )
+    database = Database(settings.state_dir)
+    journal = Journal(database, settings.host)
+    broker = _broker(settings)
+    publisher = Publisher(broker, broker.username)
+    outbox = Outbox(journal, publisher)
+    lane = Lane("fast", settings.lanes.fast)
+    jobs = Jobs(host, journal, outbox, lane)
+    intake = Intake(
+        settings.host,
+        journal,
+        jobs,
+        Control(settings.host, journal, jobs),
+        outbox,
+        publisher,
+        settings.amqp.allowed_publishers,
+    )
+    consumer = Consumer(broker, Declaration(settings.host, passive=not settings.amqp.declare), intake.receive)
+    intake.settle = consumer.settle
+    unplugs = Unplugs(host, journal, jobs, outbox)
+    hypervisor.on_disks_changed(unplugs.wake)
+    return _Parts(publisher, consumer, journal, database, outbox, jobs, lane, unplugs, hypervisor, devices, abandon)
+
+
+def _broker(settings: Settings) -> Broker:
+    username, password = login(settings.amqp)
+    host, port = broker_address(settings.amqp)
+    return Broker(
+        host=host,
+        port=port,
+        vhost=settings.amqp.vhost,
+        username=username,
+        password=password or SecretStr(""),
+        tls=tls_context(settings.amqp),
+    )
+
+
+def _start(parts: _Parts) -> None:
+    """What an earlier run has left comes before what arrives now."""
+    parts.devices.start()
+    parts.hypervisor.start()
+    parts.publisher.link.start()
+    parts.journal.forget()
+    parts.outbox.start()
+    parts.lane.start()
+    _recover(parts)
+    parts.unplugs.start()
+    parts.consumer.link.start()
+    parts.consumer.link.wait_ready(CONNECT_S)
+
+
+def _recover(parts: _Parts) -> None:
+    left = parts.journal.unfinished()
+    if left:
+        log.info("recovering", requests=len(left))
+    for stored in left:
+        parts.jobs.submit(parse_request(stored.body), stored.attempts)
+
+
+def _stop(parts: _Parts) -> None:
+    """Take nothing more, finish what runs, send what is to be sent; what is queued stays in the journal."""
+    parts.consumer.cancel()
+    parts.unplugs.stop()
+    parts.lane.drain()
+    if not parts.lane.join(Deadline.after(DRAIN_S)):
+        log.warning("work abandoned", reason=f"not finished within {DRAIN_S:.0f} s; it is run again at the next start")
+        parts.jobs.abandon()
+        parts.abandon.set()
+        parts.lane.join(Deadline.after(FLUSH_S))
+    parts.abandon.set()
+    parts.publisher.wait_idle(Deadline.after(FLUSH_S))
+    parts.consumer.link.stop(FLUSH_S)
+    parts.publisher.link.stop(FLUSH_S)
+    parts.outbox.stop()
+    parts.hypervisor.stop()
+    parts.devices.stop()
+    parts.database.close()
