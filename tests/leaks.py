@@ -99,11 +99,7 @@ def _domains(directories: Sequence[str]) -> set[str]:
         found = {domain.name(): _definition(domain) for domain in connection.listAllDomains()}
     finally:
         connection.close()
-    return {
-        f"domain {name}"
-        for name, xml in found.items()
-        if any(f"{directory}/" in xml for directory in directories)
-    }
+    return {f"domain {name}" for name, xml in found.items() if any(f"{directory}/" in xml for directory in directories)}
 
 
 def _definition(domain: libvirt.virDomain) -> str:
@@ -122,6 +118,5 @@ def _below(path: str, directories: Sequence[str]) -> bool:
 
 def _output(*command: str) -> str:
     return (
-        subprocess.run(command, capture_output=True, text=True, check=True, timeout=COMMAND_TIMEOUT_S).stdout
-        or "null"
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=COMMAND_TIMEOUT_S).stdout or "null"
     )

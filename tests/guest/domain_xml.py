@@ -53,9 +53,7 @@ class Hardware:
 SMALL = Hardware()
 
 
-def domain_xml(
-    identity: Identity, hardware: Hardware, disks: Sequence[Disk], boot: Boot | None = None
-) -> str:
+def domain_xml(identity: Identity, hardware: Hardware, disks: Sequence[Disk], boot: Boot | None = None) -> str:
     """Of type qemu: software emulation works on every host. Without `boot` the machine stays in its BIOS."""
     domain = ET.Element("domain", type="qemu")
     _text(domain, "name", identity.name)

@@ -91,9 +91,7 @@ def _initramfs(cache: Path, kernel_root: Path) -> Path:
 def _modules_in_load_order(kernel_root: Path) -> list[Path]:
     modules: dict[Path, None] = {}
     for driver in DRIVERS:
-        steps = _run(
-            "modprobe", "-d", str(kernel_root), "-S", _release(kernel_root), "--show-depends", driver
-        )
+        steps = _run("modprobe", "-d", str(kernel_root), "-S", _release(kernel_root), "--show-depends", driver)
         modules |= {Path(step.split()[1]): None for step in steps.splitlines() if step.startswith("insmod ")}
     return list(modules)
 
@@ -130,9 +128,7 @@ def _archive(root: Path) -> bytes:
 
 
 def _run(*command: str, cwd: str | None = None) -> str:
-    done = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, check=False, timeout=COMMAND_TIMEOUT_S
-    )
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=COMMAND_TIMEOUT_S)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout

@@ -86,9 +86,7 @@ class StandInAgent:
         channel.queue_bind(queue, exchange, topology.host_key(self.host))
         channel.basic_consume(queue, self._on_request)
 
-    def _on_request(
-        self, channel: BlockingChannel, method: Any, properties: pika.BasicProperties, body: bytes
-    ) -> None:
+    def _on_request(self, channel: BlockingChannel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
         request = json.loads(body)
         self.requests.append(request)
         self.properties.append(properties)

@@ -82,9 +82,7 @@ def test_a_request_says_what_the_caller_said_and_nothing_else(url: str, host: st
     ]
 
 
-def test_progress_comes_in_the_thread_of_the_caller_and_in_order(
-    url: str, host: str, client: ManagementClient
-) -> None:
+def test_progress_comes_in_the_thread_of_the_caller_and_in_order(url: str, host: str, client: ManagementClient) -> None:
     def slowly(request: Request) -> Iterable[bytes]:
         request_id = UUID(request["id"])
         yield encoded(Accepted(id=request_id, host=host))
@@ -98,9 +96,7 @@ def test_progress_comes_in_the_thread_of_the_caller_and_in_order(
     assert [reply.status for reply in seen] == ["accepted", "progress"]
 
 
-def test_without_a_reply_the_caller_learns_that_the_host_has_it(
-    url: str, host: str, client: ManagementClient
-) -> None:
+def test_without_a_reply_the_caller_learns_that_the_host_has_it(url: str, host: str, client: ManagementClient) -> None:
     started = monotonic()
     with StandInAgent(url, host, silent) as agent, pytest.raises(NoReply, match="may run, or still be run") as raised:
         client.call(COMMAND, host=host, timeout_s=0.5)

@@ -41,6 +41,4 @@ def sparse_file(directory: Path, size_mib: int) -> Path:
 
 
 def run(*command: str) -> str:
-    return subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=COMMAND_TIMEOUT_S
-    ).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=COMMAND_TIMEOUT_S).stdout.strip()

@@ -80,9 +80,7 @@ def test_a_disk_is_plugged_into_a_running_guest_and_out_again(
         assert was_unplugged(guest, target)
 
 
-def test_a_paused_guest_keeps_a_disk_until_it_goes_on(
-    guest: Guest, make_device: Callable[[int], Path]
-) -> None:
+def test_a_paused_guest_keeps_a_disk_until_it_goes_on(guest: Guest, make_device: Callable[[int], Path]) -> None:
     second = Disk(make_device(16), "vdb", serial="second")
     guest.domain.attachDevice(disk_xml(second))
     guest.wait_for_disk("second")
@@ -96,9 +94,7 @@ def test_a_paused_guest_keeps_a_disk_until_it_goes_on(
     guest.wait_until_gone("second")
 
 
-def test_a_silent_guest_keeps_a_disk_until_its_reset(
-    device: Path, make_device: Callable[[int], Path]
-) -> None:
+def test_a_silent_guest_keeps_a_disk_until_its_reset(device: Path, make_device: Callable[[int], Path]) -> None:
     second = Disk(make_device(16), "vdb")
     with SilentGuest([Disk(device, "vda"), second]) as guest:
         guest.domain.detachDevice(disk_xml(second))
