@@ -22,6 +22,7 @@ from storpool_agent.deadline import Deadline
 from storpool_agent.devices.tree import DeviceTree
 from storpool_agent.domains.hypervisor import Hypervisor
 from storpool_agent.host import Host
+from storpool_agent.housekeeping import Housekeeping
 from storpool_agent.intake import Intake
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.database import Database
@@ -63,6 +64,7 @@ class _Parts:
     hypervisor: Hypervisor
     devices: DeviceTree
     abandon: Event
+    housekeeping: Housekeeping
 
 
 def run(settings: Settings, stop: StopSignal) -> None:
@@ -130,7 +132,20 @@ def _build(settings: Settings) -> _Parts:
     intake.settle = consumer.settle
     unplugs = Unplugs(host, journal, jobs, outbox)
     hypervisor.on_disks_changed(unplugs.wake)
-    return _Parts(publisher, consumer, journal, database, outbox, jobs, lane, unplugs, hypervisor, devices, abandon)
+    return _Parts(
+        publisher,
+        consumer,
+        journal,
+        database,
+        outbox,
+        jobs,
+        lane,
+        unplugs,
+        hypervisor,
+        devices,
+        abandon,
+        Housekeeping(journal),
+    )
 
 
 def _broker(settings: Settings) -> Broker:
@@ -151,11 +166,11 @@ def _start(parts: _Parts) -> None:
     parts.devices.start()
     parts.hypervisor.start()
     parts.publisher.link.start()
-    parts.journal.forget()
     parts.outbox.start()
     parts.lane.start()
     _recover(parts)
     parts.unplugs.start()
+    parts.housekeeping.start()
     parts.consumer.link.start()
     parts.consumer.link.wait_ready(CONNECT_S)
 
@@ -172,6 +187,7 @@ def _stop(parts: _Parts) -> None:
     """Take nothing more, finish what runs, send what is to be sent; what is queued stays in the journal."""
     parts.consumer.cancel()
     parts.unplugs.stop()
+    parts.housekeeping.stop()
     parts.lane.drain()
     if not parts.lane.join(Deadline.after(DRAIN_S)):
         log.warning("work abandoned", reason=f"not finished within {DRAIN_S:.0f} s; it is run again at the next start")

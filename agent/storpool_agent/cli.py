@@ -49,8 +49,10 @@ def run(config: Path) -> None:
         app.run(settings, stop)
     except (SettingsInvalid, JournalUnavailable, app.AlreadyRunning) as error:
         log.error("not started", reason=str(error))  # noqa: TRY400 - one line, for the admin
-        sys.stdout.flush()
-        os._exit(EX_CONFIG)
+        _exit_now(EX_CONFIG)
+    except Exception:
+        log.exception("crashed")
+        _exit_now(1)
 
 
 @main.command("check-config")
@@ -71,6 +73,12 @@ def check_config(config: Path, as_json: bool) -> None:
     for name, value in values.items():
         table.add_row(name, value)
     console.print(table)
+
+
+def _exit_now(status: int) -> None:
+    """Threads that were started before the failure must not keep the process; systemd starts it again."""
+    sys.stdout.flush()
+    os._exit(status)
 
 
 def _load(config: Path) -> Settings:

@@ -44,6 +44,7 @@ class Outbox:
     def start(self) -> None:
         """Send what an earlier run of the agent has left."""
         self.send(self._journal.due())
+        self._postponed = self._journal.has_postponed()
         self._thread.start()
 
     def stop(self) -> None:

@@ -79,6 +79,8 @@ class Link:
         self._opened = opened
         self._lost = lost
         self._connection: SelectConnection | None = None
+        self._mutex = threading.Lock()
+        """Nobody calls into a loop whose descriptors are closed."""
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._failures = 0
@@ -108,9 +110,9 @@ class Link:
 
     def call(self, callback: Callable[[], None]) -> None:
         """Have something called in the link's thread, if there is a connection."""
-        connection = self._connection
-        if connection is not None:
-            connection.ioloop.add_callback_threadsafe(callback)
+        with self._mutex:
+            if self._connection is not None:
+                self._connection.ioloop.add_callback_threadsafe(callback)
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
         """As `call`, but from the link's own thread."""
@@ -134,21 +136,22 @@ class Link:
         return random.uniform(0.1, min(MAX_BACKOFF_S, 0.5 * 2 ** min(self._failures, 10)))  # noqa: S311 - jitter
 
     def _connect_once(self) -> None:
+        connection = SelectConnection(
+            self._broker.parameters(f"storpool-agent/{self.name}"),
+            on_open_callback=self._on_open,
+            on_open_error_callback=self._on_open_error,
+            on_close_callback=self._on_close,
+        )
+        self._connection = connection
         try:
-            connection = SelectConnection(
-                self._broker.parameters(f"storpool-agent/{self.name}"),
-                on_open_callback=self._on_open,
-                on_open_error_callback=self._on_open_error,
-                on_close_callback=self._on_close,
-            )
-            self._connection = connection
             connection.ioloop.start()
         except Exception:
             log.exception("broker link crashed", link=self.name)
         finally:
-            self._connection = None
-            if self._ready.is_set():
-                self._ready.clear()
+            with self._mutex:
+                self._connection = None
+            connection.ioloop.close()
+            self._ready.clear()
             self._lost()
 
     def _on_open(self, connection: SelectConnection) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import structlog
 from pika.channel import Channel
@@ -84,7 +85,7 @@ class Publisher:
     def _send(self) -> None:
         with self._mutex:
             self._scheduled = False
-            if self._channel is None:
+            if self._channel is None or not self._channel.is_open:
                 return
             batch, self._queue = self._queue, deque()
             channel = self._channel
@@ -114,7 +115,8 @@ class Publisher:
     def _on_confirm(self, frame: Method[Basic.Ack | Basic.Nack]) -> None:
         tag = frame.method.delivery_tag
         with self._mutex:
-            tags = [one for one in self._unconfirmed if one <= tag] if frame.method.multiple else [tag]
+            multiple = frame.method.multiple
+            tags = list(takewhile(lambda one: one <= tag, self._unconfirmed)) if multiple else [tag]
             messages = [self._unconfirmed.pop(one) for one in tags]
             if not self._unconfirmed:
                 self._settled.notify_all()

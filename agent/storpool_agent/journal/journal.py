@@ -142,12 +142,13 @@ class Journal:
         return self._records("WHERE state = ? ORDER BY seq DESC LIMIT ?", (state, limit))
 
     def forget(self) -> int:
-        """Drop requests whose retention is over and whose reply is out; returns how many."""
+        """Drop some requests whose retention is over, and replies that nobody took by then; returns how many."""
         horizon = time() - RETENTION_S
+        old = "SELECT seq FROM command WHERE state = 'finished' AND finished_at < ? LIMIT 1000"
 
         def change(db: sqlite3.Connection) -> int:
             db.execute("DELETE FROM outbox WHERE created_at < ?", (horizon,))
-            return db.execute("DELETE FROM command WHERE state = 'finished' AND finished_at < ?", (horizon,)).rowcount
+            return db.execute(f"DELETE FROM command WHERE seq IN ({old})", (horizon,)).rowcount  # noqa: S608 - constant
 
         return self._database.write(change)
 
@@ -225,7 +226,7 @@ class Journal:
     def due(self) -> list[Outgoing]:
         """What was postponed, or put out before a restart, and may be published now, the oldest first."""
         columns = "seq, exchange, routing_key, message_id, body, mandatory"
-        query = f"SELECT {columns} FROM outbox WHERE next_try <= ? ORDER BY seq LIMIT 1000"  # noqa: S608 - constants
+        query = f"SELECT {columns} FROM outbox WHERE next_try <= ? ORDER BY seq"  # noqa: S608 - constants
         rows = self._database.read(lambda db: db.execute(query, (time(),)).fetchall())
         return [Outgoing(*row) for row in rows]
 
