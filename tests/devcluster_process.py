@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+TOKEN = "development-token"
 READY_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 30.0
 HTTP_TIMEOUT_S = 60.0
@@ -55,9 +56,7 @@ class Sim:
     def __init__(self, process: "DevclusterProcess") -> None:
         self._process = process
 
-    def fault(
-        self, action: Mapping[str, Any], *, skip: int = 0, times: int | None = 1, **match: str | int
-    ) -> None:
+    def fault(self, action: Mapping[str, Any], *, skip: int = 0, times: int | None = 1, **match: str | int) -> None:
         """Post one rule. `match` names: method, query, arg_re, body_re, client; without any the rule has no match."""
         self.faults([{"match": match or None, "skip": skip, "times": times, "action": dict(action)}])
 
@@ -102,9 +101,7 @@ class Sim:
 class DevclusterProcess:
     """Started, killed and restarted over one state directory; keeps its address over restarts."""
 
-    def __init__(
-        self, state: Path, clients: Mapping[int, Path | None], options: Sequence[str], token: str
-    ) -> None:
+    def __init__(self, state: Path, clients: Mapping[int, Path | None], options: Sequence[str], token: str) -> None:
         self.state = state
         self.token = token
         self.api = "127.0.0.1:0"
@@ -134,9 +131,7 @@ class DevclusterProcess:
         return str(self.call("POST", "VolumeCreate", {"size": size, **members})["globalId"])
 
     def reassign(self, *items: Mapping[str, Any], attach_timeout_s: int = 10) -> Any:
-        return self.call(
-            "POST", "VolumesReassignWait", {"reassign": items, "attachTimeout": attach_timeout_s}
-        )
+        return self.call("POST", "VolumesReassignWait", {"reassign": items, "attachTimeout": attach_timeout_s})
 
     def attach(self, gid: str, client: int = 1, rights: str = "rw") -> None:
         self.reassign({"volume": f"~{gid}", rights: [client]})
@@ -205,14 +200,13 @@ def running_devcluster(
     clients: Mapping[int, Path | None] | None = None,
     *,
     options: Sequence[str] = (),
-    token: str = "development-token",
 ) -> Iterator[DevclusterProcess]:
     """Client ids with their device directories (None: bookkeeping only). Leaves no device, file or process behind.
 
     Without `clients`: client 1 with a device directory below the state directory, `<state>/dev1`.
     """
     state = Path(tempfile.mkdtemp(prefix="devcluster-"))
-    process = DevclusterProcess(state, clients or {1: state / "dev1"}, options, token)
+    process = DevclusterProcess(state, clients or {1: state / "dev1"}, options, TOKEN)
     try:
         process.start()
         yield process
