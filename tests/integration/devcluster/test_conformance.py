@@ -28,7 +28,8 @@ class StrictApi:
     """Calls by the vendor's names. An answer that the vendor's types do not take in full is an error."""
 
     def __init__(self, storpool: DevclusterProcess) -> None:
-        self._api = spapi.Api("127.0.0.1", storpool.port, storpool.token, timeout=30, multiCluster=True)
+        make_api: Any = spapi.Api  # untyped
+        self._api = make_api("127.0.0.1", storpool.port, storpool.token, timeout=30, multiCluster=True)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._api, name)
