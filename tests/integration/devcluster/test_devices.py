@@ -79,6 +79,18 @@ def test_a_snapshot_keeps_what_the_volume_loses(storpool: DevclusterProcess, dev
     assert size_of(dev1 / "storpool-byid" / clone) == 2 << 20
 
 
+def test_what_was_written_without_a_flush_survives_a_detach(storpool: DevclusterProcess, dev1: Path) -> None:
+    gid = storpool.create(size=8 << 20)
+    device = dev1 / "storpool-byid" / gid
+    for content in (b"1" * (8 << 20), b"2" * (8 << 20)):
+        storpool.attach(gid)
+        device.write_bytes(content)
+        assert eventually(lambda: _detaches(storpool, gid))
+        storpool.attach(gid)
+        assert device.read_bytes() == content
+        assert eventually(lambda: _detaches(storpool, gid))
+
+
 def test_a_reverted_volume_has_the_data_of_the_snapshot(storpool: DevclusterProcess, dev1: Path) -> None:
     gid = storpool.create()
     device = dev1 / "storpool-byid" / gid
