@@ -55,9 +55,7 @@ class Sim:
     def __init__(self, process: "DevclusterProcess") -> None:
         self._process = process
 
-    def fault(
-        self, action: Mapping[str, Any], *, skip: int = 0, times: int | None = 1, **match: str | int
-    ) -> None:
+    def fault(self, action: Mapping[str, Any], *, skip: int = 0, times: int | None = 1, **match: str | int) -> None:
         """Post one rule. `match` names: method, query, arg_re, body_re, client; without any the rule has no match."""
         self.faults([{"match": match or None, "skip": skip, "times": times, "action": dict(action)}])
 
@@ -102,9 +100,7 @@ class Sim:
 class DevclusterProcess:
     """Started, killed and restarted over one state directory; keeps its address over restarts."""
 
-    def __init__(
-        self, state: Path, clients: Mapping[int, Path | None], options: Sequence[str], token: str
-    ) -> None:
+    def __init__(self, state: Path, clients: Mapping[int, Path | None], options: Sequence[str], token: str) -> None:
         self.state = state
         self.token = token
         self.api = "127.0.0.1:0"
@@ -134,9 +130,7 @@ class DevclusterProcess:
         return str(self.call("POST", "VolumeCreate", {"size": size, **members})["globalId"])
 
     def reassign(self, *items: Mapping[str, Any], attach_timeout_s: int = 10) -> Any:
-        return self.call(
-            "POST", "VolumesReassignWait", {"reassign": items, "attachTimeout": attach_timeout_s}
-        )
+        return self.call("POST", "VolumesReassignWait", {"reassign": items, "attachTimeout": attach_timeout_s})
 
     def attach(self, gid: str, client: int = 1, rights: str = "rw") -> None:
         self.reassign({"volume": f"~{gid}", rights: [client]})
