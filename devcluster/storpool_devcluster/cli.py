@@ -46,16 +46,10 @@ def _parse_address(_context: click.Context, _parameter: click.Parameter, value: 
 
 
 @main.command()
-@click.option(
-    "--state", type=click.Path(path_type=Path), required=True, help="Directory for all that is kept."
-)
-@click.option(
-    "--listen", default="127.0.0.1:8181", show_default=True, callback=_parse_address, help="Port 0: any."
-)
+@click.option("--state", type=click.Path(path_type=Path), required=True, help="Directory for all that is kept.")
+@click.option("--listen", default="127.0.0.1:8181", show_default=True, callback=_parse_address, help="Port 0: any.")
 @click.option("--token", envvar="STORPOOL_DEVCLUSTER_TOKEN", help="SP_AUTH_TOKEN of the clients.")
-@click.option(
-    "--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Holds the token."
-)
+@click.option("--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Holds the token.")
 @click.option(
     "--client",
     "clients",
@@ -72,9 +66,7 @@ def _parse_address(_context: click.Context, _parameter: click.Parameter, value: 
 @click.option("--pool-gib", type=click.IntRange(1), default=DEFAULT_POOL_BYTES // _GIB, show_default=True)
 @click.option("--strict/--no-strict", default=True, show_default=True, help="Refuse unknown JSON keys.")
 @click.option("--error-status", type=click.Choice(["500", "200"]), default="500", show_default=True)
-@click.option(
-    "--unnamed-links/--no-unnamed-links", default=True, show_default=True, help="Make storpool/~<gid>."
-)
+@click.option("--unnamed-links/--no-unnamed-links", default=True, show_default=True, help="Make storpool/~<gid>.")
 @click.option("--busy-udev", is_flag=True, help="A udev worker that probes a device makes its detach busy.")
 @click.option("--revert-attached", is_flag=True, help="Let VolumeRevert work on an attached volume.")
 @click.option("--http11", is_flag=True, help="Keep connections open, which StorPool does not.")

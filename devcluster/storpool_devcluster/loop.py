@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ class LoopDevice:
         return os.open(f"/dev/loop{self.number}", flags | os.O_CLOEXEC)
 
     def device_number(self) -> int:
-        return os.stat(f"/dev/loop{self.number}").st_rdev
+        return self.path.stat().st_rdev
 
     def configure(self, backing_fd: int, *, read_only: bool = False, autoclear: bool = False) -> int:
         """Bind the file and return the open device. Direct I/O is asked for; the kernel drops it where it cannot."""
@@ -143,9 +143,7 @@ class LoopControl:
         self._next = FIRST_NUMBER
         self._lock = Lock()
 
-    def bind(
-        self, backing_fd: int, *, read_only: bool = False, autoclear: bool = False
-    ) -> tuple[LoopDevice, int]:
+    def bind(self, backing_fd: int, *, read_only: bool = False, autoclear: bool = False) -> tuple[LoopDevice, int]:
         """A new device over the file, and its open descriptor."""
         with _number_lock(fcntl.LOCK_SH):
             device = self._add()
@@ -193,7 +191,7 @@ class LoopControl:
 
 
 @contextmanager
-def _number_lock(mode: int) -> Iterator[None]:
+def _number_lock(mode: int) -> Generator[None]:
     """Between adding a number and binding a file it looks like one that was left behind."""
     fd = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
