@@ -25,6 +25,9 @@ VIR_ERR_OPERATION_TIMEOUT: int
 VIR_FROM_RPC: int
 
 class libvirtError(Exception):
+    err: tuple[Any, ...] | None
+    """Number, domain and message first."""
+
     def __init__(self, defmsg: str) -> None: ...
     def get_error_code(self) -> int | None: ...
     def get_error_domain(self) -> int | None: ...

@@ -9,8 +9,8 @@ thread of its own, and the caller leaves at its deadline.
 
 import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -63,26 +63,31 @@ class DomainCalls:
         try:
             return outcome.result(deadline.within(CALL_TIMEOUT_S).remaining_s)
         except TimeoutError as late:
-            raise LibvirtTimeout("libvirt has not come back from the call in time", vm=uuid) from late
+            sent = "was sent, and may be carried out yet" if not outcome.cancel() else "was not sent"
+            raise LibvirtTimeout(f"libvirt has not answered in time; the call {sent}", vm=uuid) from late
 
     def _run(self, uuid: str, call: Call[T], outcome: "Future[T]") -> None:
         try:
-            result = self._called(uuid, call)
-        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
+            result = self._called(uuid, call, outcome)
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread, if it is still there
             self._leave(uuid)
-            outcome.set_exception(error)
+            with suppress(InvalidStateError):
+                outcome.set_exception(error)
         else:
             self._leave(uuid)
             outcome.set_result(result)
 
-    def _called(self, uuid: str, call: Call[T]) -> T:
+    def _called(self, uuid: str, call: Call[T], outcome: "Future[T]") -> T:
         try:
             connection = libvirt.open(self._uri)
         except libvirt.libvirtError as error:
             raise translated(error, vm=uuid) from error
         try:
             connection.setKeepAlive(KEEPALIVE_S, KEEPALIVE_COUNT)
-            return call(connection.lookupByUUIDString(uuid))
+            machine = connection.lookupByUUIDString(uuid)
+            if not outcome.set_running_or_notify_cancel():
+                raise CancelledError
+            return call(machine)
         except libvirt.libvirtError as error:
             if connection_lost(error):
                 raise LibvirtTimeout(f"the call was sent and its answer is lost: {error}", vm=uuid) from error
