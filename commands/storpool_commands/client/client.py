@@ -25,7 +25,7 @@ from storpool_commands.client.errors import (
 from storpool_commands.client.events import Subscription
 from storpool_commands.client.link import Link
 from storpool_commands.client.mailbox import Mailbox
-from storpool_commands.client.request import OnProgress, Options, Terms, encode, exchange_of, wire_name
+from storpool_commands.client.request import OnProgress, Options, Terms, encode, exchange_of, patience_s, wire_name
 from storpool_commands.envelope import Event, Failure, Success
 from storpool_commands.wire import CommandModel, HostId
 
@@ -121,7 +121,8 @@ class ManagementClient:
         request_id = terms.request_id or uuid4()
         body = encode(command, request_id, exchange, terms)
         call = Call(request_id, host, exchange, body)
-        return self._await(call, terms.timeout_s, terms.on_progress)
+        timeout_s = patience_s(command) if terms.timeout_s is None else terms.timeout_s
+        return self._await(call, timeout_s, terms.on_progress)
 
     def wait(self, request_id: UUID, *, timeout_s: float = 60.0, on_progress: OnProgress | None = None) -> Success:
         """Wait for the reply to an earlier request, without asking the host for it. Raises as call does."""
