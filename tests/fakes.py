@@ -80,9 +80,7 @@ class FakeStorPool:
         self._find(volume.reference, snapshot=volume.snapshot)
         if self.client_down:
             raise StorPoolClientDown(f"client {self.our_id} is down", client=self.our_id)
-        self.attached[volume.global_id, self.our_id] = Attachment(
-            volume.global_id, self.our_id, mode, volume.snapshot
-        )
+        self.attached[volume.global_id, self.our_id] = Attachment(volume.global_id, self.our_id, mode, volume.snapshot)
         self._answer("attach")
 
     def detach(self, volume: Volume, deadline: Deadline, *, force: bool = False) -> None:
@@ -180,6 +178,9 @@ class FakeDevices:
 
     def link(self, global_id: str) -> str:
         return f"{LINKS}/{global_id}"
+
+    def links(self, global_id: str, name: str) -> list[str]:
+        return [self.link(global_id), f"{LINKS}/{name}"]
 
     def look(self, global_id: str) -> Device | None:
         attachment = self.storpool.attached.get((global_id, self.storpool.our_id))

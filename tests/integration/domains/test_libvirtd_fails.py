@@ -45,9 +45,7 @@ def test_without_libvirtd_the_answer_is_quick_and_with_it_right(
     assert own_lab.domains.find(vm.uuid, soon()) == vm
 
 
-def test_a_restart_is_announced_and_events_are_live_again(
-    own_lab: RealLab, private_libvirtd: PrivateLibvirtd
-) -> None:
+def test_a_restart_is_announced_and_events_are_live_again(own_lab: RealLab, private_libvirtd: PrivateLibvirtd) -> None:
     vm = own_lab.machine()
     assert own_lab.told == [None]
     private_libvirtd.kill()

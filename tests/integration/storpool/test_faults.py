@@ -57,9 +57,7 @@ def test_an_api_that_is_not_there_is_named(cluster: Cluster, devcluster: Devclus
     cluster.attachments(soon())
 
 
-def test_an_api_that_is_not_there_is_given_up_after_10_seconds(
-    cluster: Cluster, devcluster: DevclusterProcess
-) -> None:
+def test_an_api_that_is_not_there_is_given_up_after_10_seconds(cluster: Cluster, devcluster: DevclusterProcess) -> None:
     devcluster.stop()
     began = monotonic()
     with pytest.raises(StorPoolUnavailable):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from storpool_agent.storpool.address import Address
-from storpool_agent.storpool.conf import ConfError, read_conf
+from storpool_agent.storpool_conf import ConfError, read_conf
 
 MAIN = """
 # the cluster

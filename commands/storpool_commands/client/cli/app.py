@@ -53,9 +53,7 @@ def _subcommand(model: Model) -> click.Command:
     own = list(fields.options(model))
     taken = frozenset(flag for option in own for flag in option.opts)
     both = model in COMMANDS and model in CONTROL_COMMANDS
-    control = click.Option(
-        ["--control", "send_control"], is_flag=True, help="By the control queue, which never waits."
-    )
+    control = click.Option(["--control", "send_control"], is_flag=True, help="By the control queue, which never waits.")
     about = (model.__doc__ or "").strip()
     return click.Command(
         subcommand_name(wire_name),

@@ -83,11 +83,7 @@ def _parameter_type(name: str, kind: Any) -> Any:
 
 def _help(field: FieldInfo, *, repeated: bool) -> str:
     parts = [field.description] if field.description else []
-    if (
-        not field.is_required()
-        and field.default not in (None, {}, [])
-        and "Default:" not in (field.description or "")
-    ):
+    if not field.is_required() and field.default not in (None, {}, []) and "Default:" not in (field.description or ""):
         parts.append(f"[default: {_spelt(field.default)}]")
     if repeated:
         parts.append("Can be repeated.")
