@@ -15,6 +15,7 @@ import click
 from storpool_devcluster.cluster import Options
 from storpool_devcluster.pool import DEFAULT_POOL_BYTES
 from storpool_devcluster.qos import Tier
+from storpool_devcluster.records import Limit
 from storpool_devcluster.service import Service
 
 _GIB = 1 << 30
@@ -53,9 +54,12 @@ def _parse_tiers(_context: click.Context, _parameter: click.Parameter, values: t
         found = re.fullmatch(r"([A-Za-z0-9_.:-]+)=(\d+|-)(?:,(\d+|-))?", value)
         if found is None:
             raise click.BadParameter(f"{value}: want TIER=IOPS or TIER=IOPS,KIB_PER_S")
-        iops, bw = (int(text) if text and text != "-" else "-" for text in found.group(2, 3))
-        tiers[found[1]] = Tier(iops, bw)
+        tiers[found[1]] = Tier(_parse_limit(found[2]), _parse_limit(found[3]))
     return tiers
+
+
+def _parse_limit(text: str | None) -> Limit:
+    return int(text) if text and text != "-" else "-"
 
 
 @main.command()
