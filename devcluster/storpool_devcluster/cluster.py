@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from storpool_devcluster import expiry, pool, stale
+from storpool_devcluster import expiry, pool, qos, stale
 from storpool_devcluster.backing import Backing
 from storpool_devcluster.clients import Clients
 from storpool_devcluster.devices import Devices
 from storpool_devcluster.exports import ExportMaker, FileExports, LoopExports
 from storpool_devcluster.later import Later
 from storpool_devcluster.loop import LoopControl
+from storpool_devcluster.qos import Tier
 from storpool_devcluster.records import Template
 from storpool_devcluster.retirement import Retirement
 from storpool_devcluster.roots import DeviceRoot
@@ -48,6 +49,9 @@ class Options:
     """Let a udev worker that probes a device make its detach busy, as it happens on a real host."""
     revert_attached: bool = False
     """[I] Allow VolumeRevert of an attached volume."""
+    tiers: dict[str, Tier] = field(default_factory=dict[str, Tier])
+    """By the value of the tag `qc`."""
+    qos_interval_s: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,8 @@ def start(options: Options) -> Cluster:
     for client in options.clients:
         cluster.place(client)
     later.every(EXPIRY_LOOK_S, lambda: expiry.expire(cluster))
+    if options.tiers:
+        later.every(options.qos_interval_s, lambda: qos.enforce(cluster))
     return cluster
 
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from storpool_devcluster import qos
+from storpool_devcluster.qos import Tier
+
 from .conftest import Caller, Failed
 
 
@@ -147,3 +150,12 @@ def test_a_frozen_volume_is_a_snapshot_of_the_same_name_and_id(storpool: Caller)
     assert storpool.get("Snapshot/x")[0]["globalId"] == gid
     with pytest.raises(Failed, match="objectDoesNotExist"):
         storpool.post("VolumeFreeze/x")
+
+
+def test_the_tier_of_a_volume_overrides_its_limits(make_caller: Callable[..., Caller]) -> None:
+    storpool = make_caller(tiers={"gold": Tier(iops=9000)})
+    storpool.create("x", tags={"qc": "gold"}, iops=1, bw=2)
+    storpool.create("other", iops=1)
+    qos.enforce(storpool.cluster)
+    assert (volume(storpool, "x")["iops"], volume(storpool, "x")["bw"]) == (9000, "-")
+    assert volume(storpool, "other")["iops"] == 1
