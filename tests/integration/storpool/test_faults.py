@@ -246,6 +246,14 @@ def test_a_client_that_is_down_is_said(cluster: Cluster, devcluster: DevclusterP
         cluster.attach(volume, "rw", "export", Deadline.after(3))
 
 
+def test_a_client_that_lags_is_waited_for(cluster: Cluster, devcluster: DevclusterProcess, volume: Volume) -> None:
+    devcluster.sim.fault({"kind": "stale_generation", "seconds": 0.5}, query="VolumeUpdate", client=1)
+    cluster.wait_for_client(soon())
+    devcluster.sim.fault({"kind": "hang"}, query="ClientConfigWait")
+    with pytest.raises(StorPoolTimeout):
+        cluster.wait_for_client(Deadline.after(0.5))
+
+
 def test_a_client_that_storpool_does_not_know_is_said(devcluster: DevclusterProcess, volume: Volume) -> None:
     stranger = Cluster(devcluster.api, SecretStr(devcluster.token), 99, Event())
     with pytest.raises(ClientNotRegistered, match="SP_OURID"):
