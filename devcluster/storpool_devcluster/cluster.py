@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -68,10 +68,11 @@ class Cluster:
                 volume = self.state.volumes.get(attachment.gid)
                 if attachment.client != client or volume is None or self.devices.placed(attachment.gid, client):
                     continue
-                self.state.detach(attachment)
-                used = self.state.positions(client)
-                position = self.devices.attach(volume, client, attachment.rights, used, prefer=attachment.position)
-                self.state.attach_at(attachment, position)
+                wanted = attachment.position
+                used = self.state.positions(client) - {wanted}
+                position = self.devices.attach(volume, client, attachment.rights, used, prefer=wanted)
+                if position != wanted:
+                    self.state.attach(replace(attachment, position=position))
 
     def stop(self) -> None:
         """End all waits, then take every device down. The state stays."""

@@ -124,9 +124,6 @@ class State:
     def attach(self, attachment: Attachment) -> None:
         self.attachments.put(f"{attachment.gid}/{attachment.client}", attachment)
 
-    def attach_at(self, attachment: Attachment, position: int) -> None:
-        self.attach(replace(attachment, position=position))
-
     def detach(self, attachment: Attachment) -> None:
         self.attachments.drop(f"{attachment.gid}/{attachment.client}")
 

@@ -70,11 +70,9 @@ def reassign(call: Call[list[Item]]) -> Json:
 
 def reassign_wait(call: Call[ReassignWait]) -> Json:
     outcome = _reassign(call.cluster, call.body.reassign, call)
-    timeout_s = call.body.attach_timeout
-    waited_for = {client for _, client in outcome.attached} | {
-        client for client in outcome.clients if call.cluster.clients.lags(client)
-    }
-    if timeout_s != 0 and not call.cluster.clients.wait_until_current(waited_for, timeout_s):
+    timeout_s, clients = call.body.attach_timeout, call.cluster.clients
+    waited_for = outcome.receivers | {client for client in outcome.clients if clients.lags(client)}
+    if timeout_s != 0 and not clients.wait_until_current(waited_for, timeout_s):
         raise ApiFailure("timeout", f"Timed out waiting for clients after {timeout_s} s")
     return ok(call.cluster)
 

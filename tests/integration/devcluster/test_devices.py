@@ -3,17 +3,18 @@
 """Volumes as real block devices: what a host sees."""
 
 import os
+import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
-import pyudev
 
 from block_device import BLOCK_BYTES, eventually, is_read_only, opened, read_block, size_of, write_block
 from devcluster_process import ApiError, DevclusterProcess, running_devcluster
 
 pytestmark = pytest.mark.services
+
+NETLINK_KOBJECT_UEVENT, KERNEL_GROUP = 15, 1
 
 
 def leftovers(root: Path) -> list[Path]:
@@ -78,6 +79,18 @@ def test_a_snapshot_keeps_what_the_volume_loses(storpool: DevclusterProcess, dev
     assert size_of(dev1 / "storpool-byid" / clone) == 2 << 20
 
 
+def test_what_was_written_without_a_flush_survives_a_detach(storpool: DevclusterProcess, dev1: Path) -> None:
+    gid = storpool.create(size=8 << 20)
+    device = dev1 / "storpool-byid" / gid
+    for content in (b"1" * (8 << 20), b"2" * (8 << 20)):
+        storpool.attach(gid)
+        device.write_bytes(content)
+        assert eventually(lambda: _detaches(storpool, gid))
+        storpool.attach(gid)
+        assert device.read_bytes() == content
+        assert eventually(lambda: _detaches(storpool, gid))
+
+
 def test_a_reverted_volume_has_the_data_of_the_snapshot(storpool: DevclusterProcess, dev1: Path) -> None:
     gid = storpool.create()
     device = dev1 / "storpool-byid" / gid
@@ -94,19 +107,15 @@ def test_a_reverted_volume_has_the_data_of_the_snapshot(storpool: DevclusterProc
 def test_a_resize_is_seen_by_who_has_the_device_open_and_by_udev(storpool: DevclusterProcess, dev1: Path) -> None:
     gid = storpool.create(size=1 << 20)
     storpool.attach(gid)
-    monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
-    monitor.filter_by("block")
-    monitor.start()
-    with opened(dev1 / "storpool-byid" / gid) as fd:
-        number = os.minor(os.fstat(fd).st_rdev)
-        storpool.call("POST", f"VolumeUpdate/~{gid}", {"size": 3 << 20})
-        assert os.lseek(fd, 0, os.SEEK_END) == 3 << 20
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        event = monitor.poll(timeout=1)
-        if event is not None and event.sys_name == f"loop{number}" and event.properties.get("RESIZE") == "1":
-            return
-    pytest.fail("no uevent with RESIZE=1")
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_KOBJECT_UEVENT) as uevents:
+        uevents.bind((0, KERNEL_GROUP))
+        uevents.settimeout(5)
+        with opened(dev1 / "storpool-byid" / gid) as fd:
+            number = os.minor(os.fstat(fd).st_rdev)
+            storpool.call("POST", f"VolumeUpdate/~{gid}", {"size": 3 << 20})
+            assert os.lseek(fd, 0, os.SEEK_END) == 3 << 20
+        while not {f"DEVNAME=loop{number}", "RESIZE=1"} <= set(uevents.recv(65536).decode().split("\0")):
+            pass
 
 
 def test_detaching_an_open_device_is_busy_and_changes_nothing(storpool: DevclusterProcess, dev1: Path) -> None:
