@@ -126,6 +126,12 @@ class StorageContract:
         storage.storpool.attach(volume, "rw", "export", soon())
         assert storage.devices.wait_ready(volume.global_id, MIB, "rw", soon()) == device
 
+    def test_attaching_in_another_mode_changes_the_mode(self, storage: Storage) -> None:
+        volume = attached(storage)
+        storage.storpool.attach(volume, "ro", "export", soon())
+        assert storage.devices.wait_ready(volume.global_id, MIB, "ro", soon()).mode == "ro"
+        assert [each.mode for each in storage.storpool.attachments(soon())] == ["ro"]
+
     def test_there_is_no_device_without_an_attachment(self, storage: Storage) -> None:
         volume = made(storage)
         assert storage.devices.look(volume.global_id) is None

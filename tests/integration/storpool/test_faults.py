@@ -3,7 +3,7 @@
 """What the client makes of a StorPool that fails."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Event, Timer
 from time import monotonic
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from devcluster_process import DevclusterProcess
+from devcluster_process import DevclusterProcess, running_devcluster
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import (
     AgentError,
@@ -48,22 +48,30 @@ def volume(cluster: Cluster) -> Volume:
     return cluster.create_volume(NEW, "r0", soon())
 
 
-def test_an_api_that_is_not_there_is_named(cluster: Cluster, devcluster: DevclusterProcess) -> None:
-    devcluster.stop()
-    with pytest.raises(StorPoolUnavailable, match=devcluster.api) as caught:
+@pytest.fixture
+def lonely() -> Iterator[DevclusterProcess]:
+    """A StorPool of the test's own, to be stopped and started."""
+    with running_devcluster({1: None}, options=["--devices", "none"]) as process:
+        yield process
+
+
+def test_an_api_that_is_not_there_is_named(lonely: DevclusterProcess) -> None:
+    cluster = Cluster(lonely.api, SecretStr(lonely.token), 1, Event())
+    lonely.stop()
+    with pytest.raises(StorPoolUnavailable, match=lonely.api) as caught:
         cluster.attachments(Deadline.after(1))
-    assert caught.value.facts["api"] == devcluster.api
-    devcluster.start()
+    assert caught.value.facts["api"] == lonely.api
+    lonely.start()
     cluster.attachments(soon())
 
 
-def test_an_api_that_is_not_there_is_given_up_after_10_seconds(cluster: Cluster, devcluster: DevclusterProcess) -> None:
-    devcluster.stop()
+def test_an_api_that_is_not_there_is_given_up_after_10_seconds(lonely: DevclusterProcess) -> None:
+    cluster = Cluster(lonely.api, SecretStr(lonely.token), 1, Event())
+    lonely.stop()
     began = monotonic()
     with pytest.raises(StorPoolUnavailable):
         cluster.attachments(Deadline.after(60))
     assert 5 < monotonic() - began < 11
-    devcluster.start()
 
 
 def test_an_api_that_comes_back_is_waited_for(cluster: Cluster, devcluster: DevclusterProcess) -> None:
@@ -242,6 +250,14 @@ def test_a_client_that_is_down_is_said(cluster: Cluster, devcluster: DevclusterP
     devcluster.sim.client_down(1)
     with pytest.raises(StorPoolClientDown, match="storpool_block"):
         cluster.attach(volume, "rw", "export", Deadline.after(3))
+
+
+def test_a_client_that_lags_is_waited_for(cluster: Cluster, devcluster: DevclusterProcess, volume: Volume) -> None:
+    devcluster.sim.fault({"kind": "stale_generation", "seconds": 0.5}, query="VolumeUpdate", client=1)
+    cluster.wait_for_client(soon())
+    devcluster.sim.fault({"kind": "hang"}, query="ClientConfigWait")
+    with pytest.raises(StorPoolTimeout):
+        cluster.wait_for_client(Deadline.after(0.5))
 
 
 def test_a_client_that_storpool_does_not_know_is_said(devcluster: DevclusterProcess, volume: Volume) -> None:

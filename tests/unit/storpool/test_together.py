@@ -105,10 +105,10 @@ def test_a_caller_whose_sender_runs_out_of_time_goes_again() -> None:
         impatient: _Caller[str, list[str]] = _Caller("b")
         with together._changed:
             together._waiting.append(impatient)
-            items = together._take(Deadline.after(0))
+            request, items = together._take(Deadline.after(0))
         server.error = StorPoolTimeout("no answer")
         with pytest.raises(StorPoolTimeout):
-            together._lead(impatient, items)
+            together._send_all(request, items)
         server.error = None
         server.go.set()
         assert patient.result() == ["c"]
