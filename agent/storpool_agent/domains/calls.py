@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 import libvirt
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains.link import KEEPALIVE_COUNT, KEEPALIVE_S
+from storpool_agent.domains.lines import Lines
 from storpool_agent.domains.refusals import connection_lost, translated
 from storpool_agent.errors import DeadlinePassed, LibvirtTimeout, VmBusy
 
@@ -32,18 +32,21 @@ class DomainCalls:
     most one for each machine, which takes no other call meanwhile."""
 
     def __init__(self, uri: str) -> None:
-        self._uri = uri
+        self._lines = Lines(uri)
         self._guard = threading.Lock()
         self._turns: WeakValueDictionary[str, threading.RLock] = WeakValueDictionary()
         self._under_way: set[str] = set()
 
+    def close(self) -> None:
+        self._lines.close()
+
     @contextmanager
-    def turn(self, uuid: str, deadline: Deadline) -> Generator[None]:
-        """One operation at a time on each machine; those on different machines do not meet."""
+    def turn(self, of: str, deadline: Deadline) -> Generator[None]:
+        """One operation at a time on each machine (a UUID), and one plug of each device (a path)."""
         with self._guard:
-            turn = self._turns.setdefault(uuid, threading.RLock())
+            turn = self._turns.setdefault(of, threading.RLock())
         if not turn.acquire(timeout=deadline.remaining_s):
-            raise VmBusy("another operation of the agent on this machine takes too long", vm=uuid)
+            raise VmBusy(f"another operation of the agent on {of} takes too long", of=of)
         try:
             yield
         finally:
@@ -79,12 +82,10 @@ class DomainCalls:
 
     def _called(self, uuid: str, call: Call[T], outcome: "Future[T]") -> T:
         try:
-            connection = libvirt.open(self._uri)
+            connection, machine = self._lines.take(uuid)
         except libvirt.libvirtError as error:
             raise translated(error, vm=uuid) from error
         try:
-            connection.setKeepAlive(KEEPALIVE_S, KEEPALIVE_COUNT)
-            machine = connection.lookupByUUIDString(uuid)
             if not outcome.set_running_or_notify_cancel():
                 raise CancelledError
             return call(machine)
@@ -93,7 +94,7 @@ class DomainCalls:
                 raise LibvirtTimeout(f"the call was sent and its answer is lost: {error}", vm=uuid) from error
             raise
         finally:
-            connection.close()
+            self._lines.put_back(connection)
 
     def _enter(self, uuid: str) -> None:
         with self._guard:

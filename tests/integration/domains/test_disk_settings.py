@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What libvirt makes of a disk's settings, and of values that would be somebody's attack."""
 
+import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from xml.etree.ElementTree import Element, fromstring
 
@@ -61,9 +64,20 @@ def test_limits_cache_and_discard_reach_libvirt(lab: RealLab) -> None:
     }
 
 
-def test_a_device_that_another_libvirts_machine_has_is_refused_by_qemus_lock(lab: RealLab, own_lab: RealLab) -> None:
-    device, unseen, vm = lab.device(), own_lab.machine(), lab.machine()
-    own_lab.domains.plug(unseen, disk(device), soon())
-    with pytest.raises(DiskInUseByVm):
-        lab.domains.plug(vm, disk(device), soon())
-    assert lab.domains.having([device], soon()) == []
+def test_a_device_that_another_qemu_has_open_is_refused_by_its_lock(own_lab: RealLab) -> None:
+    vm, device = own_lab.machine(), own_lab.device()
+    with opened_by_qemu_io(device), pytest.raises(DiskInUseByVm):
+        own_lab.domains.plug(vm, disk(device), soon())
+    assert own_lab.domains.having([device], soon()) == []
+
+
+@contextmanager
+def opened_by_qemu_io(device: str) -> Generator[None]:
+    command = ["qemu-io", "-f", "raw", "-c", "read 0 512", "-c", "sleep 60000", device]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            process.stdout.readline()
+            yield
+        finally:
+            process.kill()

@@ -9,7 +9,7 @@ import pytest
 
 from domains_contract import disk, soon
 from real_lab import RealLab
-from storpool_agent.errors import UnplugPending
+from storpool_agent.errors import DiskInUseByVm, UnplugPending
 
 
 def test_ten_plugs_into_one_machine_take_ten_targets(lab: RealLab) -> None:
@@ -28,13 +28,13 @@ def test_ten_plugs_of_one_device_leave_it_in_one_machine(lab: RealLab) -> None:
     def plug(n: int) -> bool:
         try:
             lab.domains.plug(machines[n % 3], disk(device), soon())
-        except Exception:  # noqa: BLE001 - one of several refusals, by which look or lock it was met
+        except DiskInUseByVm:
             return False
         return True
 
     with ThreadPoolExecutor(10) as workers:
         results = list(workers.map(plug, range(10)))
-    assert any(results)
+    assert 3 <= results.count(True) <= 4
     assert len({there.domain.uuid for there in lab.domains.having([device], soon()) if there.live}) == 1
 
 
@@ -48,12 +48,12 @@ def test_paused_guests_do_not_hold_up_other_machines(lab: RealLab) -> None:
 
     def unplug(n: int) -> None:
         with pytest.raises(UnplugPending):
-            lab.domains.unplug(paused[n], plugged[n], 6, soon())
+            lab.domains.unplug(paused[n], plugged[n], 4, soon())
 
     with ThreadPoolExecutor(6) as workers:
         pending = [workers.submit(unplug, n) for n in range(6)]
         began = monotonic()
         lab.domains.plug(other, disk(device), soon())
-        assert monotonic() - began < 3
+        assert monotonic() - began < 2
         for each in pending:
             each.result(60)
