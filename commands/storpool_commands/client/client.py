@@ -36,6 +36,11 @@ R = TypeVar("R")
 _WORD: TypeAdapter[str] = TypeAdapter(HostId)
 
 
+def check_host(host: str) -> None:
+    """Raises ValueError for what can be no host: it would be several words of a routing key, or none."""
+    _WORD.validate_python(host)
+
+
 class ManagementClient:
     """A management plane on the bus. Any number of threads may call at once.
 
@@ -75,7 +80,7 @@ class ManagementClient:
         self.close()
 
     def open(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
-        """Connect. Raises BrokerUnreachable, at once when the login is refused, and is then closed."""
+        """Connect. Raises BrokerUnreachable, at once when trying again would not help, and is then closed."""
         self._link.start()
         self._link.tried.wait(timeout_s)
         if not self._link.ready.is_set():
@@ -116,7 +121,7 @@ class ManagementClient:
     ) -> Success:
         """As call, but returns the whole reply, with the steps and the time they took."""
         terms = Terms(**options)
-        _WORD.validate_python(host)
+        check_host(host)
         exchange = exchange or exchange_of(command)
         request_id = terms.request_id or uuid4()
         body = encode(command, request_id, exchange, terms)

@@ -7,6 +7,7 @@ from ssl import SSLCertVerificationError
 from pika.exceptions import (
     AMQPConnectionError,
     ChannelClosed,
+    ChannelClosedByBroker,
     ConnectionBlockedTimeout,
     ConnectionClosed,
     ProbableAccessDeniedError,
@@ -35,6 +36,8 @@ def hopeless(error: BaseException) -> bool:
     """Trying again will not help before somebody changes something."""
     if isinstance(error, ProbableAuthenticationError | ProbableAccessDeniedError | SSLCertVerificationError):
         return True
+    if isinstance(error, ChannelClosedByBroker):  # a reply queue that is in use is one whose owner may go
+        return error.reply_code in {403, 404, 406} and "exclusive use" not in error.reply_text
     inner = _inner(error)
     return inner is not None and hopeless(inner)
 

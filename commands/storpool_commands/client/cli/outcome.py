@@ -13,6 +13,7 @@ from rich.text import Text
 from storpool_commands import envelope, topology
 from storpool_commands.client.cli import render
 from storpool_commands.client.cli.sending import Sending
+from storpool_commands.client.client import check_host
 from storpool_commands.client.errors import CallError, CommandFailed, NoReply
 from storpool_commands.client.request import Options, exchange_of
 from storpool_commands.wire import CommandModel
@@ -28,6 +29,7 @@ def run(command: CommandModel[Any], sending: Sending, request_id: UUID, exchange
     if sending.host is None:
         return complain("--host is needed", USAGE)
     try:
+        check_host(sending.host)
         with sending.client() as client, _Bar() as bar:
             reply = client.ask(command, host=sending.host, exchange=exchange, **_options(sending, request_id, bar))
     except CommandFailed as error:
