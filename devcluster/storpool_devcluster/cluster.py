@@ -94,6 +94,8 @@ def start(options: Options) -> Cluster:
             for client, path in options.clients.items()
             if path is not None and options.devices != "none"
         }
+        for root in roots.values():
+            closing.callback(root.leave)
         _drop_stale_links(state, roots)
         backing, maker = _storage(options, closing)
         backing.keep_only({volume.gid for volume in state.volumes.all()})
