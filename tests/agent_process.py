@@ -140,6 +140,11 @@ class Stack:
     settings: dict[str, Any]
 
     @property
+    def client_url(self) -> str:
+        """The URL with its vhost, as AMQP clients take it."""
+        return _client_url(self.amqp_url)
+
+    @property
     def host(self) -> str:
         return str(self.settings["host"])
 
