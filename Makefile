@@ -54,7 +54,7 @@ test: check integration ## everything; installs and starts what it needs (root)
 .PHONY: demo
 demo: venv ## the main job end to end, with a real guest, in one command (root)
 	@scripts/services start
-	$(BIN)/python scripts/demo.py
+	PYTHONPATH=tests $(BIN)/python -m demo
 
 .PHONY: bench
 bench: venv ## ratios against bare floors and peers, in one run (root)

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -70,6 +70,7 @@ class AgentProcess:
                 stdout=log,
                 stderr=log,
                 env=environment,
+                start_new_session=True,  # Ctrl-C is for whoever started it, who then ends it in the right order
             )
         if wait:
             self._wait_ready(before)
@@ -139,6 +140,11 @@ class Stack:
     settings: dict[str, Any]
 
     @property
+    def client_url(self) -> str:
+        """The URL with its vhost, as AMQP clients take it."""
+        return _client_url(self.amqp_url)
+
+    @property
     def host(self) -> str:
         return str(self.settings["host"])
 
@@ -162,16 +168,22 @@ class Stack:
 
 @contextmanager
 def running_stack(
-    *, start: bool = True, device_root: Path | None = None, **settings: Mapping[str, Any]
+    *,
+    start: bool = True,
+    device_root: Path | None = None,
+    cluster_id: str = "d.n",
+    **settings: Mapping[str, Any],
 ) -> Iterator[Stack]:
     """Everything in a vhost and directories of its own; `settings` are sections over the defaults.
+
+    A device root that others use too needs a cluster id of its own: global ids begin with it.
 
     Leaves no process, device, vhost or file behind.
     """
     directory = Path(tempfile.mkdtemp(prefix="agent-"))
     root = device_root or directory / "dev"
     try:
-        with new_vhost() as url, running_devcluster({1: root, 2: None}) as storpool:
+        with new_vhost() as url, _devcluster(root, cluster_id) as storpool:
             values = _settings(directory, url, storpool, root)
             for section, changes in settings.items():
                 values[section] = {**values.get(section, {}), **changes}
@@ -185,6 +197,10 @@ def running_stack(
                     agent.kill()
     finally:
         shutil.rmtree(directory)
+
+
+def _devcluster(root: Path, cluster_id: str) -> AbstractContextManager[DevclusterProcess]:
+    return running_devcluster({1: root, 2: None}, options=["--cluster-id", cluster_id])
 
 
 def _client_url(url: str) -> str:

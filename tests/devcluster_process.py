@@ -145,7 +145,11 @@ class DevclusterProcess:
         for client in self._clients:
             command += ["--client", client]
         self._process = subprocess.Popen(
-            [*command, *self._options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+            [*command, *self._options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for whoever started it, who then ends it in the right order
         )
         try:
             self.api = self._ready_line()["api"]

@@ -34,7 +34,12 @@ def close_all_connections(url: str) -> None:
 def rabbitmqctl(*arguments: str) -> str:
     """Run it on the local node, as root or rabbitmq."""
     done = subprocess.run(
-        ["rabbitmqctl", "--quiet", *arguments], capture_output=True, text=True, timeout=CTL_TIMEOUT_S, check=False
+        ["rabbitmqctl", "--quiet", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=CTL_TIMEOUT_S,
+        check=False,
+        start_new_session=True,  # Ctrl-C must not leave a vhost half made
     )
     if done.returncode != 0:
         raise RuntimeError(f"rabbitmqctl {arguments[0]}: {done.stderr.strip()}")

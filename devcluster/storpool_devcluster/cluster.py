@@ -96,6 +96,8 @@ def start(options: Options) -> Cluster:
             for client, path in options.clients.items()
             if path is not None and options.devices != "none"
         }
+        for root in roots.values():
+            closing.callback(root.leave)
         backing, maker = _storage(options, list(roots.values()), closing)
         backing.reconcile({volume.gid: volume.size_bytes for volume in state.volumes.all()})
         devices = Devices(roots, maker)

@@ -25,6 +25,12 @@ class DeviceRoot:
         for name in (BY_NAME, BY_ID):
             (self.path / name).mkdir(parents=True, exist_ok=True)
 
+    def leave(self) -> None:
+        """Take the directories away if nobody uses them: a host without StorPool has none."""
+        for name in (BY_NAME, BY_ID):
+            with contextlib.suppress(OSError):
+                (self.path / name).rmdir()
+
     def require_device_nodes(self) -> None:
         """A nodev mount, as many temporary directories are, takes nodes and does not let them be opened."""
         if os.statvfs(self.path).f_flag & os.ST_NODEV:
@@ -41,9 +47,16 @@ class DeviceRoot:
 
 
 def point(link: Path, target: Path) -> None:
+    """Another cluster that shares the directory may have taken it away while it was empty."""
     unfinished = link.with_name(f".{link.name[:200]}.{os.getpid()}")
-    unfinished.symlink_to(target)
-    unfinished.rename(link)
+    while True:
+        link.parent.mkdir(exist_ok=True)
+        try:
+            unfinished.symlink_to(target)
+        except FileNotFoundError:
+            continue
+        unfinished.rename(link)
+        return
 
 
 def unlink(link: Path, target: Path) -> None:
