@@ -25,3 +25,7 @@ class ConnectionParameters:
         client_properties: Mapping[str, str] = ...,
         tcp_options: Mapping[str, int] = ...,
     ) -> None: ...
+
+class URLParameters(ConnectionParameters):
+    heartbeat: int
+    def __init__(self, url: str) -> None: ...
