@@ -142,12 +142,9 @@ def test_a_disk_of_another_machine_stays_there(scene: Scene, volume: str) -> Non
 
 
 def test_a_disk_of_a_running_machine_is_not_disconnected(scene: Scene, volume: str) -> None:
-    with _connected(scene, volume) as path, SilentGuest([Disk(path, "vda")]) as owner:
-        with nothing_changes(scene.stack):
-            plain = scene.send({"command": "disconnectPhysicalDisk", "volume": volume})
-            forced = scene.send(
-                {"command": "disconnectPhysicalDisk", "volume": volume, "force": True, "reason": "test"}
-            )
+    with _connected(scene, volume) as path, SilentGuest([Disk(path, "vda")]) as owner, nothing_changes(scene.stack):
+        plain = scene.send({"command": "disconnectPhysicalDisk", "volume": volume})
+        forced = scene.send({"command": "disconnectPhysicalDisk", "volume": volume, "force": True, "reason": "test"})
     facts = {"volume": volume[1:], "holders": [f"vm {owner.name} as vda"]}
     refused(plain, ErrorCode.VOLUME_BUSY, says=(volume[1:], owner.name, "stop them"), facts=facts)
     refused(forced, ErrorCode.DISK_IN_USE_BY_VM, says=(owner.name, "detachDisk"), facts={"vms": [owner.uuid]})
