@@ -92,7 +92,7 @@ class LoadGenerator:
         channel.queue_bind(self._queue, topology.REPLIES, topology.reply_binding(self._reply_to))
         channel.basic_consume(self._queue, self._on_reply, callback=lambda _ok: self._connection.ioloop.stop())
 
-    def _on_close(self, _connection: SelectConnection, reason: Exception) -> None:
+    def _on_close(self, _connection: SelectConnection, reason: BaseException) -> None:
         sys.exit(f"the broker closed the connection: {reason}")
 
 

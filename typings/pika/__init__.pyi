@@ -12,6 +12,9 @@ class SSLOptions:
     def __init__(self, context: ssl.SSLContext, server_hostname: str | None = None) -> None: ...
 
 class ConnectionParameters:
+    credentials: PlainCredentials | ExternalCredentials
+    heartbeat: int
+    blocked_connection_timeout: float | None
     def __init__(
         self,
         *,
@@ -30,5 +33,4 @@ class ConnectionParameters:
     ) -> None: ...
 
 class URLParameters(ConnectionParameters):
-    heartbeat: int
     def __init__(self, url: str) -> None: ...
