@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the broker is and how to log in, from a URL; a URL is never repeated, there may be a password in it."""
 
+from typing import Any
+
 import pytest
 from pika import PlainCredentials
 from pika.credentials import ExternalCredentials
@@ -29,7 +31,8 @@ def test_a_url_says_it_all(url: str, where: tuple[str, int, str], login: tuple[s
     endpoint = one(url)
     assert (endpoint.host, endpoint.port, endpoint.vhost) == where
     assert (endpoint.login, endpoint.password) == login
-    assert isinstance(endpoint.parameters().credentials, PlainCredentials)
+    parameters: Any = endpoint.parameters()
+    assert isinstance(parameters.credentials, PlainCredentials)
 
 
 def test_a_password_from_elsewhere_goes_before_that_of_the_url() -> None:
@@ -77,10 +80,11 @@ def test_neither_the_password_nor_the_login_is_shown() -> None:
 
 def test_without_a_password_the_client_certificate_is_the_login() -> None:
     endpoint = Endpoint("broker", 5671, "/", "mgmt", None, None)
-    assert isinstance(endpoint.parameters().credentials, ExternalCredentials)
+    parameters: Any = endpoint.parameters()
+    assert isinstance(parameters.credentials, ExternalCredentials)
 
 
 def test_a_silent_broker_is_noticed_and_a_blocked_one_is_left() -> None:
-    parameters = one("amqp://broker").parameters()
+    parameters: Any = one("amqp://broker").parameters()
     assert parameters.heartbeat == 10
     assert parameters.blocked_connection_timeout == 120
