@@ -201,12 +201,8 @@ def test_what_contradicts_itself_or_could_be_taken_for_something_else(body: dict
         request(**{f"{CANARY}{'x' * 100}": 1}),
         request(body={"command": "createVolume", "sizeBytes": 512, "template": "t", "tags": {f"/{CANARY}": CANARY}}),
         request(body={"command": "createVolume", "sizeBytes": 512, "template": "t", "tags": {"a": f"/{CANARY}"}}),
-<<<<<<< HEAD
-        request(body={"command": "attachDisk", "vm": f"<{CANARY}", "volume": "a", "iotune": {"totalIopsSec": CANARY}}),
-=======
         request(body={"command": "attachDisk", "vm": f"<{CANARY}", "volume": "a"}),
         request(body={"command": "attachDisk", "vm": "v", "volume": "a", "iotune": {"totalIopsSec": CANARY}}),
->>>>>>> sdk
     ],
 )
 def test_what_was_sent_is_not_repeated(message: bytes | dict[str, Any]) -> None:
