@@ -10,9 +10,15 @@ from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
-from demo.stage import Stage
+from demo.stage import Stage, cluster_id, vhost
 from demo.tap import Message
 from storpool_commands import topology
+
+ABOUT = """\
+A management plane publishes JSON to RabbitMQ; the agent of this host does what it says, and answers.
+[dim]All is real but the StorPool cluster, a development one: broker, block devices, udev, libvirt, QEMU and its guest.
+Each row is a command; what StorPool, the host and the guest say was asked after its reply. ms: published -> reply.[/]
+"""
 
 LOG_LINES = 12
 LEVELS = {"debug": "dim", "info": "green", "warning": "yellow", "error": "red"}
@@ -25,6 +31,11 @@ WHERE_NEXT = {
     "agent/storpool_agent/handlers/": "what each command does, one short story each",
     "make test": "the same with everything that can go wrong",
 }
+
+
+def opening(console: Console, name: str) -> None:
+    console.print(ABOUT)
+    console.print(f"[dim]starting: vhost {vhost(name)}, cluster {cluster_id(name)}[/]\n")
 
 
 class Rows:
@@ -100,4 +111,6 @@ def _log_line(event: dict[str, Any]) -> str:
     words = " ".join(f"[dim]{key}=[/]{escape(str(value))}" for key, value in rest.items())
     time = str(event["timestamp"])[11:23]
     level = str(event["level"])
-    return f"[dim]{time}[/] [{LEVELS.get(level, 'red')}]{level:<7}[/] [bold]{escape(str(event['event'])):<18}[/] {words}"
+    return (
+        f"[dim]{time}[/] [{LEVELS.get(level, 'red')}]{level:<7}[/] [bold]{escape(str(event['event'])):<18}[/] {words}"
+    )
