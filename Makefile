@@ -59,7 +59,7 @@ demo: venv ## the main job end to end, with a real guest, in one command (root)
 .PHONY: bench
 bench: venv ## ratios against bare floors and peers, in one run (root)
 	@scripts/services start
-	$(BIN)/python tests/bench/run.py
+	PYTHONPATH=tests $(BIN)/python -m bench.run $(BENCH)
 
 .PHONY: schema
 schema: venv ## write docs/commands.schema.json anew from the models

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+TOKEN = "development-token"
 READY_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 30.0
 HTTP_TIMEOUT_S = 60.0
@@ -203,14 +204,13 @@ def running_devcluster(
     clients: Mapping[int, Path | None] | None = None,
     *,
     options: Sequence[str] = (),
-    token: str = "development-token",
 ) -> Iterator[DevclusterProcess]:
     """Client ids with their device directories (None: bookkeeping only). Leaves no device, file or process behind.
 
     Without `clients`: client 1 with a device directory below the state directory, `<state>/dev1`.
     """
     state = Path(tempfile.mkdtemp(prefix="devcluster-"))
-    process = DevclusterProcess(state, clients or {1: state / "dev1"}, options, token)
+    process = DevclusterProcess(state, clients or {1: state / "dev1"}, options, TOKEN)
     try:
         process.start()
         yield process

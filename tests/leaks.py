@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a test may forget to end or take away.
 
-The machine may be shared: mounts, loop devices and domains count only when they lead to the run's directories.
+The machine may be shared: mounts, loop devices and domains count only when they lead to this run's paths.
 """
 
 import json

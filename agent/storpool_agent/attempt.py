@@ -87,6 +87,7 @@ class Attempt:
     def note(self, kind: str, target: str) -> None:
         """Write down what this command is about to make, before it makes it."""
         self._journal.note(self.request_id, kind, target)
+        crash_point(f"{self._command}/noted")
 
     def noted(self, kind: str, target: str) -> bool:
         """Whether this command, in an earlier attempt, was about to make it. Never true for a first attempt."""

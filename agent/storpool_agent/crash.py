@@ -4,7 +4,7 @@
 
 `STORPOOL_AGENT_CRASH_AT=attachDisk/plug:done` kills the process, as SIGKILL does, when the command `attachDisk` has
 done its step `plug`. The points are `<command>/<step>:begin`, `<command>/<step>:done`, and the steps of the journal:
-`<command>/accepted`, `<command>/started`, `<command>/finished`, and `reply/confirmed`.
+`<command>/accepted`, `<command>/started`, `<command>/noted`, `<command>/finished`, and `reply/confirmed`.
 """
 
 import os

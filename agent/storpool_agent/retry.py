@@ -17,6 +17,8 @@ from storpool_agent.errors import AgentError, StorPoolBadAnswer, StorPoolTimeout
 
 UNREACHABLE_S = 10.0  # a management service that moves to another node refuses connections for a few seconds
 BUSY_S = 5.0  # udev's worker holds a fresh device for some ms, a process that is ending for a second or two
+LONGEST_PAUSE_S = 4.0  # between tries: a StorPool that is back is noticed within that
+LAST_TRY_S = 0.5  # before the end: a later one would end as a timeout, and hide why the one before it failed
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +56,7 @@ def _until(
 ) -> Retrying:
     def over(state: RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
-        return stopping.is_set() or monotonic() + state.upcoming_sleep >= limit(error).at
+        return stopping.is_set() or monotonic() + state.upcoming_sleep + LAST_TRY_S >= limit(error).at
 
     return Retrying(
         retry=retry_if_exception_type(classes),
@@ -68,7 +70,7 @@ def _until(
 
 def _backoff() -> wait_random_exponential:
     """Jitter, so that many callers (and hosts) that failed together do not come back together."""
-    return wait_random_exponential(multiplier=0.2, min=0.1, max=4)
+    return wait_random_exponential(multiplier=0.2, min=0.1, max=LONGEST_PAUSE_S)
 
 
 def _patience(deadline: Deadline) -> Callable[[BaseException | None], Deadline]:

@@ -4,7 +4,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 from storpool_commands.catalogue import Command, ControlCommand, Result
 from storpool_commands.errors import ErrorCode, Retry, SideEffects
@@ -14,10 +14,17 @@ PROTOCOL = 1
 MAX_BODY_BYTES = 1024 * 1024
 
 
+def _whole_number(value: object) -> object:
+    """To Python, and so to Literal[1], `true` and 1.0 are 1 too."""
+    if type(value) is not int:
+        raise ValueError("must be a whole number")
+    return value
+
+
 class _Envelope(WireModel):
     id: RequestId
     """Chosen by the sender. The same id again is the same request: it is never run twice."""
-    protocol: Literal[1]
+    protocol: Annotated[Literal[1], BeforeValidator(_whole_number)]
     deadline: Timestamp | None = None
     """A request that has not started by then is never started."""
     dry_run: bool = False

@@ -3,6 +3,7 @@
 """From the bytes of a message to a request, or to the reason why it is none."""
 
 import json
+import re
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from storpool_commands.errors import ErrorCode
 from storpool_commands.wire import Fact
 
 E = TypeVar("E", Request, ControlRequest)
+
+_FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}|[0-9]{1,4}")
 
 
 class InvalidRequest(Exception):
@@ -45,7 +48,8 @@ def _parse(body: bytes, model: type[E]) -> E:
             max_bytes=MAX_BODY_BYTES,
         )
     try:
-        request = model.model_validate_json(body)
+        # By alias only: `dry_run` beside `dryRun` would be a field that is there twice.
+        request = model.model_validate_json(body, by_alias=True, by_name=False)
     except ValidationError as error:
         raise _explain(error, body) from None
     _refuse_duplicate_keys(body, request.id)
@@ -105,7 +109,7 @@ def _rank(problem: ErrorDetails) -> int:
 
 def _code(problem: ErrorDetails) -> ErrorCode:
     match problem["loc"], problem["type"]:
-        case ("protocol",), "literal_error":
+        case ("protocol",), kind if kind != "missing":
             return ErrorCode.UNSUPPORTED_PROTOCOL
         case ("id",), kind if kind != "missing":
             return ErrorCode.INVALID_ID
@@ -120,8 +124,12 @@ def _code(problem: ErrorDetails) -> ErrorCode:
 
 
 def _field(problem: ErrorDetails) -> str:
-    """`body.attachDisk.target`; what a sender would find in its own message."""
-    return ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
+    """`body.attachDisk.target`; what a sender would find in its own message.
+
+    A key that looks like no name of a field is not repeated: it may be anything.
+    """
+    parts = [str(part) for part in problem["loc"] if not str(part).startswith("function-")]
+    return ".".join(part if _FIELD_NAME.fullmatch(part) else "?" for part in parts)
 
 
 def _readable_id(body: bytes) -> UUID | None:

@@ -5,24 +5,52 @@
 from storpool_devcluster.cluster import Cluster
 from storpool_devcluster.effects import Effects
 from storpool_devcluster.reassignment import Outcome
-from storpool_devcluster.records import Volume
 
 
 def begin(cluster: Cluster, outcome: Outcome, effects: Effects) -> None:
     if effects.config_lag_s:
         cluster.clients.lag(outcome.clients, effects.config_lag_s)
     for volume, client in outcome.attached:
-        _after_attach(cluster, volume, client, effects)
+        _after_attach(cluster, volume.gid, client, effects)
 
 
-def _after_attach(cluster: Cluster, volume: Volume, client: int, effects: Effects) -> None:
-    later, devices = cluster.later, cluster.devices
+def _after_attach(cluster: Cluster, gid: str, client: int, effects: Effects) -> None:
     if effects.wrong_link_s:
-        devices.link_wrongly(volume, client)
-        later.after(effects.wrong_link_s, lambda: devices.link(volume, client))
+        link_wrongly(cluster, gid, client)
+        cluster.later.after(effects.wrong_link_s, lambda: link(cluster, gid, client))
     elif effects.link_delay_s:
-        later.after(effects.link_delay_s, lambda: devices.link(volume, client))
+        cluster.later.after(effects.link_delay_s, lambda: link(cluster, gid, client))
     if effects.link_lost_after_s is not None:
-        later.after(effects.link_lost_after_s, lambda: devices.unlink(volume.gid, client))
+        cluster.later.after(effects.link_lost_after_s, lambda: lose_link(cluster, gid, client))
     if effects.device_errors_after_s is not None:
-        later.after(effects.device_errors_after_s, lambda: devices.starve(volume.gid, client))
+        cluster.later.after(effects.device_errors_after_s, lambda: fail_device(cluster, gid, client))
+
+
+def link(cluster: Cluster, gid: str, client: int) -> None:
+    """Under the volume's name of that time."""
+    with cluster.state.change():
+        volume = cluster.state.volumes.get(gid)
+        if volume is not None:
+            cluster.devices.link(volume, client)
+
+
+def link_wrongly(cluster: Cluster, gid: str, client: int) -> None:
+    with cluster.state.change():
+        volume = cluster.state.volumes.get(gid)
+        if volume is not None:
+            cluster.devices.link_wrongly(volume, client)
+
+
+def lose_link(cluster: Cluster, gid: str, client: int) -> None:
+    with cluster.state.change():
+        cluster.devices.unlink(gid, client)
+
+
+def fail_device(cluster: Cluster, gid: str, client: int) -> None:
+    with cluster.state.change():
+        cluster.devices.starve(gid, client)
+
+
+def take_capacity(cluster: Cluster, gid: str) -> None:
+    with cluster.state.change():
+        cluster.devices.take_capacity(gid)

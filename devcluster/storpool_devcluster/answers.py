@@ -14,9 +14,7 @@ Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 class ApiFailure(Exception):
     """A call that ends with an error envelope. Nothing was changed."""
 
-    def __init__(
-        self, name: str, descr: str, /, *, transient: bool = False, status: int | None = None
-    ) -> None:
+    def __init__(self, name: str, descr: str, /, *, transient: bool = False, status: int | None = None) -> None:
         super().__init__(f"{name}: {descr}")
         self.name = name
         self.descr = descr

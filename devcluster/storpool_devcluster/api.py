@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From an HTTP request to a call and back: paths, token, JSON, error envelopes, fault rules.
 
-[X] An unknown call is 404 `unknownQuery`, a wrong method 405 `wrongMethod`, a wrong token 401 `unauthorized`: StorPool's
-own answers are not known.
+[X] An unknown call is 404 `unknownQuery`, a wrong method 405 `wrongMethod`, a wrong token 401 `unauthorized`: what
+StorPool answers is not known.
 """
 
 import json
@@ -20,7 +20,7 @@ from storpool_devcluster import fault_effects
 from storpool_devcluster.answers import ApiFailure, Json, missing, open_at
 from storpool_devcluster.calls import QUERIES
 from storpool_devcluster.cluster import Cluster
-from storpool_devcluster.faults import Facts, Faults, named_clients
+from storpool_devcluster.faults import Facts, Faults, named_clients, reassign_items
 from storpool_devcluster.request_log import RequestLog
 from storpool_devcluster.server import Lost, Reply, Request
 
@@ -98,9 +98,7 @@ class Api:
                 case act.ResetBefore() | act.Refuse() | act.FailOver():
                     return Reply(503, b"", Lost(reset=True))
                 case act.Error():
-                    raise ApiFailure(
-                        action.name, action.descr, transient=action.transient, status=action.status
-                    )
+                    raise ApiFailure(action.name, action.descr, transient=action.transient, status=action.status)
                 case act.Busy():
                     raise self._busy(action, Facts(request.method, route.query, route.arg, body))
                 case _:
@@ -123,9 +121,7 @@ class Api:
         except ValueError:
             raise ApiFailure("invalidParam", "The body is not JSON") from None
         effects = fault_effects.on_devices(actions)
-        return query.answer(
-            self._cluster, route.arg, arguments, multi_cluster=route.multi_cluster, effects=effects
-        )
+        return query.answer(self._cluster, route.arg, arguments, multi_cluster=route.multi_cluster, effects=effects)
 
     def _success(self, route: Route, data: Json, method: str) -> Reply:
         if route.all_clusters:
@@ -146,10 +142,8 @@ class Api:
 
     def _first_volume(self, facts: Facts) -> str:
         """The name of what the request is about, as the real message would show it."""
-        body = json.loads(facts.body or b"{}")
-        items = body.get("reassign", []) if isinstance(body, dict) else body
-        first = items[0] if items else {}
-        reference = facts.arg or first.get("volume") or first.get("snapshot") or "?"
+        named = [facts.arg, *(item.volume or item.snapshot for item in reassign_items(facts.body))]
+        reference = next(filter(None, named), "?")
         found = self._cluster.state.find(reference)
         return found.label if found else reference
 

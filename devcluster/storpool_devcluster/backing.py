@@ -31,9 +31,7 @@ class Backing:
         try:
             self._copy(source_fd, target_fd)
             os.ftruncate(target_fd, size_bytes)
-            os.rename(
-                unfinished, target, src_dir_fd=self._pool.directory_fd, dst_dir_fd=self._pool.directory_fd
-            )
+            os.rename(unfinished, target, src_dir_fd=self._pool.directory_fd, dst_dir_fd=self._pool.directory_fd)
         finally:
             os.close(source_fd)
             os.close(target_fd)
@@ -54,11 +52,14 @@ class Backing:
     def stored_bytes(self, gid: str) -> int:
         return os.stat(gid, dir_fd=self._pool.directory_fd).st_blocks * 512
 
-    def keep_only(self, gids: set[str]) -> None:
-        """Remove what a killed process left between making a file and committing its row."""
-        for name in os.listdir(self._pool.directory_fd):
-            if name not in gids:
-                os.unlink(name, dir_fd=self._pool.directory_fd)
+    def reconcile(self, sizes_bytes: dict[str, int]) -> None:
+        """Undo what a killed process did to files and had not committed."""
+        with os.scandir(self._pool.directory_fd) as entries:
+            orphans = [entry.name for entry in entries if entry.name not in sizes_bytes]
+        for name in orphans:
+            self.delete(name)
+        for gid, size_bytes in sizes_bytes.items():
+            self.resize(gid, size_bytes)
 
     def free_bytes(self) -> tuple[int, int]:
         """Free and total."""

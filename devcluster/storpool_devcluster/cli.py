@@ -4,6 +4,7 @@
 
 import json
 import logging
+import re
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import click
 
 from storpool_devcluster.cluster import Options
 from storpool_devcluster.pool import DEFAULT_POOL_BYTES
+from storpool_devcluster.qos import Tier
+from storpool_devcluster.records import Limit
 from storpool_devcluster.service import Service
 
 _GIB = 1 << 30
@@ -45,17 +48,25 @@ def _parse_address(_context: click.Context, _parameter: click.Parameter, value: 
     return host.strip("[]"), int(port)
 
 
+def _parse_tiers(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Tier]:
+    tiers: dict[str, Tier] = {}
+    for value in values:
+        found = re.fullmatch(r"([A-Za-z0-9_.:-]+)=(\d+|-)(?:,(\d+|-))?", value)
+        if found is None:
+            raise click.BadParameter(f"{value}: want TIER=IOPS or TIER=IOPS,KIB_PER_S")
+        tiers[found[1]] = Tier(_parse_limit(found[2]), _parse_limit(found[3]))
+    return tiers
+
+
+def _parse_limit(text: str | None) -> Limit:
+    return int(text) if text and text != "-" else "-"
+
+
 @main.command()
-@click.option(
-    "--state", type=click.Path(path_type=Path), required=True, help="Directory for all that is kept."
-)
-@click.option(
-    "--listen", default="127.0.0.1:8181", show_default=True, callback=_parse_address, help="Port 0: any."
-)
+@click.option("--state", type=click.Path(path_type=Path), required=True, help="Directory for all that is kept.")
+@click.option("--listen", default="127.0.0.1:8181", show_default=True, callback=_parse_address, help="Port 0: any.")
 @click.option("--token", envvar="STORPOOL_DEVCLUSTER_TOKEN", help="SP_AUTH_TOKEN of the clients.")
-@click.option(
-    "--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Holds the token."
-)
+@click.option("--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Holds the token.")
 @click.option(
     "--client",
     "clients",
@@ -72,11 +83,18 @@ def _parse_address(_context: click.Context, _parameter: click.Parameter, value: 
 @click.option("--pool-gib", type=click.IntRange(1), default=DEFAULT_POOL_BYTES // _GIB, show_default=True)
 @click.option("--strict/--no-strict", default=True, show_default=True, help="Refuse unknown JSON keys.")
 @click.option("--error-status", type=click.Choice(["500", "200"]), default="500", show_default=True)
-@click.option(
-    "--unnamed-links/--no-unnamed-links", default=True, show_default=True, help="Make storpool/~<gid>."
-)
+@click.option("--unnamed-links/--no-unnamed-links", default=True, show_default=True, help="Make storpool/~<gid>.")
 @click.option("--busy-udev", is_flag=True, help="A udev worker that probes a device makes its detach busy.")
 @click.option("--revert-attached", is_flag=True, help="Let VolumeRevert work on an attached volume.")
+@click.option(
+    "--qos",
+    "tiers",
+    multiple=True,
+    callback=_parse_tiers,
+    metavar="TIER=IOPS[,KIB_PER_S]",
+    help="Set limits by the tag qc, as storpool_qos does.",
+)
+@click.option("--qos-interval-s", type=float, default=60.0, show_default=True)
 @click.option("--http11", is_flag=True, help="Keep connections open, which StorPool does not.")
 def serve(
     state: Path,

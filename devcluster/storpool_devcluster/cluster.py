@@ -2,20 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cluster as the calls see it, and its life: start like a host that reboots, stop without a trace in /dev."""
 
+import fcntl
+import os
 import secrets
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from storpool_devcluster import expiry, pool
+from storpool_devcluster import expiry, pool, qos, stale
 from storpool_devcluster.backing import Backing
 from storpool_devcluster.clients import Clients
 from storpool_devcluster.devices import Devices
 from storpool_devcluster.exports import ExportMaker, FileExports, LoopExports
 from storpool_devcluster.later import Later
-from storpool_devcluster.loop import Claim, LoopControl, bound_devices
+from storpool_devcluster.loop import LoopControl
+from storpool_devcluster.qos import Tier
 from storpool_devcluster.records import Template
 from storpool_devcluster.retirement import Retirement
 from storpool_devcluster.roots import DeviceRoot
@@ -46,6 +49,9 @@ class Options:
     """Let a udev worker that probes a device make its detach busy, as it happens on a real host."""
     revert_attached: bool = False
     """[I] Allow VolumeRevert of an attached volume."""
+    tiers: dict[str, Tier] = field(default_factory=dict[str, Tier])
+    """By the value of the tag `qc`."""
+    qos_interval_s: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -64,18 +70,13 @@ class Cluster:
         with self.state.change():
             for attachment in self.state.attachments.all():
                 volume = self.state.volumes.get(attachment.gid)
-                if (
-                    attachment.client != client
-                    or volume is None
-                    or self.devices.placed(attachment.gid, client)
-                ):
+                if attachment.client != client or volume is None or self.devices.placed(attachment.gid, client):
                     continue
-                self.state.detach(attachment)
-                used = self.state.positions(client)
-                position = self.devices.attach(
-                    volume, client, attachment.rights, used, prefer=attachment.position
-                )
-                self.state.attach_at(attachment, position)
+                wanted = attachment.position
+                used = self.state.positions(client) - {wanted}
+                position = self.devices.attach(volume, client, attachment.rights, used, prefer=wanted)
+                if position != wanted:
+                    self.state.attach(replace(attachment, position=position))
 
     def stop(self) -> None:
         """End all waits, then take every device down. The state stays."""
@@ -87,6 +88,7 @@ def start(options: Options) -> Cluster:
     """Bring up what the state directory says, after removing what a killed process left."""
     options.state.mkdir(parents=True, exist_ok=True)
     with ExitStack() as closing:
+        closing.callback(os.close, _lock(options.state))
         state = State(options.state / "state.sqlite", options.cluster_id)
         closing.callback(state.close)
         roots = {
@@ -96,9 +98,8 @@ def start(options: Options) -> Cluster:
         }
         for root in roots.values():
             closing.callback(root.leave)
-        _drop_stale_links(state, roots)
-        backing, maker = _storage(options, closing)
-        backing.keep_only({volume.gid for volume in state.volumes.all()})
+        backing, maker = _storage(options, list(roots.values()), closing)
+        backing.reconcile({volume.gid: volume.size_bytes for volume in state.volumes.all()})
         devices = Devices(roots, maker)
         closing.callback(devices.remove_all)
         later = Later()
@@ -109,20 +110,37 @@ def start(options: Options) -> Cluster:
     for client in options.clients:
         cluster.place(client)
     later.every(EXPIRY_LOOK_S, lambda: expiry.expire(cluster))
+    if options.tiers:
+        later.every(options.qos_interval_s, lambda: qos.enforce(cluster))
     return cluster
 
 
-def _storage(options: Options, closing: ExitStack) -> tuple[Backing, ExportMaker | None]:
+def _lock(state: Path) -> int:
+    fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _storage(options: Options, roots: list[DeviceRoot], closing: ExitStack) -> tuple[Backing, ExportMaker | None]:
     tag = _tag(options.state)
+    for root in roots:
+        root.prepare()
+    stale.drop_nodes(roots, tag)
     if options.devices != "loop":
         directory = pool.open_directory(options.state, tag)
         closing.callback(directory.close)
         files = FileExports(options.state / tag) if options.devices == "files" else None
         return Backing(directory), files
+    for root in roots:
+        root.require_device_nodes()
     control = LoopControl()
     closing.callback(control.close)
     closing.callback(control.sweep)
-    _drop_stale_loops(control, tag)
+    stale.drop_devices(control, tag)
     opened = pool.open_directory(options.state, tag)
     if not opened.clones:
         opened.close()
@@ -140,30 +158,6 @@ def _tag(state: Path) -> str:
     if not file.exists():
         file.write_text(f"storpool-devcluster-{secrets.token_hex(6)}\n")
     return file.read_text().strip()
-
-
-def _drop_stale_loops(control: LoopControl, tag: str) -> None:
-    """What somebody still has open has no capacity from now on, so that no one writes beside the new device."""
-    for device in bound_devices():
-        if f"/{tag}/" not in device.backing_name:
-            continue
-        claim = Claim(device)
-        if claim.others:
-            device.starve(1 << 62)
-        claim.close()
-    control.sweep()
-
-
-def _drop_stale_links(state: State, roots: dict[int, DeviceRoot]) -> None:
-    for client, root in roots.items():
-        root.prepare()
-        mine = [attachment for attachment in state.attachments.all() if attachment.client == client]
-        volumes = [volume for attachment in mine if (volume := state.volumes.get(attachment.gid))]
-        root.drop_stale(
-            {attachment.position for attachment in mine},
-            {volume.label for volume in volumes},
-            {attachment.gid for attachment in mine},
-        )
 
 
 def _add_templates(cluster: Cluster) -> None:

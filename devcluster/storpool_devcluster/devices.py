@@ -97,9 +97,7 @@ class Devices:
         if placed is not None:
             _unlink(placed)
 
-    def claim(
-        self, attachment: Attachment, label: str, undo: ExitStack, *, force: bool
-    ) -> Callable[[], None]:
+    def claim(self, attachment: Attachment, label: str, undo: ExitStack, *, force: bool) -> Callable[[], None]:
         """Begin to detach, or raise `busy`. The answer finishes it; `undo` takes it back."""
         key = (attachment.gid, attachment.client)
         placed = self._placed.get(key)

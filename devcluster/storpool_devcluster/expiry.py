@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def remove(cluster: Cluster, volume: Volume) -> None:
     """Forget it and its data, and the parent that lived only for its sake."""
     cluster.state.volumes.drop(volume.gid)
-    cluster.backing.delete(volume.gid)
+    cluster.state.afterwards(lambda: cluster.backing.delete(volume.gid))
     parent = cluster.state.volumes.get(volume.parent)
     if parent is not None:
         collect(cluster, parent)

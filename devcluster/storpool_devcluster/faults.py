@@ -6,14 +6,13 @@ A rule without a match whose action concerns the whole cluster or one volume tak
 waits for its request. Rules are looked at in the order they were posted; all that match a request fire together.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from itertools import count
 from threading import Lock
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from storpool_devcluster.fault_actions import Action
 
@@ -115,9 +114,7 @@ def _matches(match: Match, facts: Facts) -> bool:
         match.method in (None, facts.method)
         and match.query in (None, facts.query)
         and (match.arg_re is None or re.search(match.arg_re, facts.arg) is not None)
-        and (
-            match.body_re is None or re.search(match.body_re, facts.body.decode(errors="replace")) is not None
-        )
+        and (match.body_re is None or re.search(match.body_re, facts.body.decode(errors="replace")) is not None)
         and (match.client is None or match.client in named_clients(facts))
     )
 
@@ -127,10 +124,33 @@ def named_clients(facts: Facts) -> set[int]:
         return {int(facts.arg)} if facts.arg.isdigit() else set()
     if not facts.query.startswith("VolumesReassign"):
         return set()
+    return {client for item in reassign_items(facts.body) for client in item.clients}
+
+
+class ReassignItem(BaseModel):
+    """As much of an item as rules look at; what does not fit names nobody."""
+
+    volume: str = ""
+    snapshot: str = ""
+    rw: list[int] = []
+    ro: list[int] = []
+    detach: list[int] | str = []
+
+    @property
+    def clients(self) -> list[int]:
+        return [*self.rw, *self.ro, *(self.detach if isinstance(self.detach, list) else [])]
+
+
+class _Reassign(BaseModel):
+    reassign: list[ReassignItem] = []
+
+
+_BODY: TypeAdapter[_Reassign | list[ReassignItem]] = TypeAdapter(_Reassign | list[ReassignItem])
+
+
+def reassign_items(body: bytes) -> list[ReassignItem]:
     try:
-        body = json.loads(facts.body)
-    except ValueError:
-        return set()
-    items = body.get("reassign", []) if isinstance(body, dict) else body
-    lists = (item.get(key) for item in items if isinstance(item, dict) for key in ("rw", "ro", "detach"))
-    return {int(client) for clients in lists if isinstance(clients, list) for client in clients}
+        parsed = _BODY.validate_json(body)
+    except ValidationError:
+        return []
+    return parsed if isinstance(parsed, list) else parsed.reassign

@@ -35,10 +35,6 @@ class Later:
 
         self.after(seconds, again)
 
-    def forget(self) -> None:
-        with self._changed:
-            self._due.clear()
-
     def stop(self) -> None:
         with self._changed:
             self._stopping = True

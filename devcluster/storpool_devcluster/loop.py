@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ SECTOR_BYTES = 512  # a larger logical block refuses volumes that are not a mult
 
 _CTL_ADD, _CTL_REMOVE = 0x4C80, 0x4C81
 _CLR_FD, _SET_STATUS64, _GET_STATUS64, _SET_CAPACITY, _CONFIGURE = 0x4C01, 0x4C04, 0x4C05, 0x4C07, 0x4C0A
-_BLKROSET = 0x125D
+_BLKROSET, _BLKFLSBUF = 0x125D, 0x1261
 _READ_ONLY, _AUTOCLEAR, _DIRECT_IO = 1, 4, 16
 _INFO64 = struct.Struct("<QQQQQIIII64s64s32sQQ")
 _OFFSET, _FLAGS = 3, 8
@@ -52,11 +52,13 @@ class LoopDevice:
         return os.open(f"/dev/loop{self.number}", flags | os.O_CLOEXEC)
 
     def device_number(self) -> int:
-        return os.stat(f"/dev/loop{self.number}").st_rdev
+        return self.path.stat().st_rdev
 
-    def configure(self, backing_fd: int, *, read_only: bool = False, autoclear: bool = False) -> int:
-        """Bind the file and return the open device. Direct I/O is asked for; the kernel drops it where it cannot."""
-        flags = _DIRECT_IO | (_READ_ONLY if read_only else 0) | (_AUTOCLEAR if autoclear else 0)
+    def configure(
+        self, backing_fd: int, *, read_only: bool = False, autoclear: bool = False, direct: bool = True
+    ) -> int:
+        """Bind the file and return the open device. The kernel drops direct I/O where the file system cannot."""
+        flags = (_DIRECT_IO if direct else 0) | (_READ_ONLY if read_only else 0) | (_AUTOCLEAR if autoclear else 0)
         info = _INFO64.pack(0, 0, 0, 0, 0, 0, 0, 0, flags, b"", b"", b"", 0, 0)
         fd = self.open(os.O_RDONLY if read_only else os.O_RDWR)
         try:
@@ -104,6 +106,8 @@ class Claim:
         self.device = device
         self._fd = device.open()
         try:
+            # A writer that closed while udev was looking left its pages dirty: they are lost once the file is gone.
+            fcntl.ioctl(self._fd, _BLKFLSBUF)
             fcntl.ioctl(self._fd, _CLR_FD)
             self.others = self._is_bound()
         except OSError as error:
@@ -144,13 +148,13 @@ class LoopControl:
         self._lock = Lock()
 
     def bind(
-        self, backing_fd: int, *, read_only: bool = False, autoclear: bool = False
+        self, backing_fd: int, *, read_only: bool = False, autoclear: bool = False, direct: bool = True
     ) -> tuple[LoopDevice, int]:
         """A new device over the file, and its open descriptor."""
         with _number_lock(fcntl.LOCK_SH):
             device = self._add()
             try:
-                return device, device.configure(backing_fd, read_only=read_only, autoclear=autoclear)
+                return device, device.configure(backing_fd, read_only=read_only, autoclear=autoclear, direct=direct)
             except OSError:
                 self.remove(device)
                 raise
@@ -193,7 +197,7 @@ class LoopControl:
 
 
 @contextmanager
-def _number_lock(mode: int) -> Iterator[None]:
+def _number_lock(mode: int) -> Generator[None]:
     """Between adding a number and binding a file it looks like one that was left behind."""
     fd = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -24,8 +24,9 @@ class Opener:
 
 def of_path(path: Path) -> list[Opener]:
     """Other processes that have the file open; for a block device, under whatever name they opened it."""
-    wanted = _identity(os.stat(path))
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+    wanted = _identity(path.stat())
+    pids = [int(process.name) for process in Path("/proc").iterdir() if process.name.isdigit()]
+    pids.remove(os.getpid())
     return [Opener(pid, _command(pid)) for pid in pids if _has_open(pid, wanted)]
 
 
@@ -39,17 +40,16 @@ def is_held_exclusively(device: Path) -> bool:
 
 
 def _has_open(pid: int, wanted: tuple[int, int]) -> bool:
-    directory = f"/proc/{pid}/fd"
     try:
-        names = os.listdir(directory)
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            return any(_is_same(entry, wanted) for entry in entries)
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return False  # it ended, or belongs to somebody else
-    return any(_is_same(f"{directory}/{name}", wanted) for name in names)
 
 
-def _is_same(path: str, wanted: tuple[int, int]) -> bool:
+def _is_same(entry: os.DirEntry[str], wanted: tuple[int, int]) -> bool:
     try:
-        return _identity(os.stat(path)) == wanted
+        return _identity(entry.stat()) == wanted
     except OSError:
         return False  # closed meanwhile
 

@@ -28,7 +28,10 @@ class Wish:
 
 @dataclass
 class Outcome:
+    """`attached` are new; `receivers` are the clients that are to have something, `clients` all that are named."""
+
     attached: list[tuple[Volume, int]] = field(default_factory=list[tuple[Volume, int]])
+    receivers: set[int] = field(default_factory=set[int])
     clients: set[int] = field(default_factory=set[int])
 
 
@@ -74,6 +77,7 @@ class _Run:
     def give(self, wish: Wish, rights: Rights, undo: ExitStack) -> None:
         attachment = self._cluster.state.attachments_of(wish.volume.gid).get(wish.client)
         self.outcome.clients.add(wish.client)
+        self.outcome.receivers.add(wish.client)
         if attachment is None:
             self._attach(wish.volume, wish.client, rights, undo)
         elif attachment.rights != rights:

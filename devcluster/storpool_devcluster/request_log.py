@@ -62,9 +62,7 @@ class RequestLog:
     ) -> None:
         ms = (time.monotonic() - began) * 1000
         number = next(self._numbers)
-        self._entries.append(
-            Entry(number, time.time(), method, path, query, arg, body, status, generation, ms, faults)
-        )
+        self._entries.append(Entry(number, time.time(), method, path, query, arg, body, status, generation, ms, faults))
 
     def entries(self) -> list[Entry]:
         return list(self._entries)

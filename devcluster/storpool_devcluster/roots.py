@@ -22,7 +22,6 @@ class DeviceRoot:
     unnamed_links: bool = True
 
     def prepare(self) -> None:
-        """Make the directories. A file system mounted nodev cannot serve: its nodes could not be opened."""
         for name in (BY_NAME, BY_ID):
             (self.path / name).mkdir(parents=True, exist_ok=True)
 
@@ -32,9 +31,10 @@ class DeviceRoot:
             with contextlib.suppress(OSError):
                 (self.path / name).rmdir()
 
-    @property
-    def allows_devices(self) -> bool:
-        return not os.statvfs(self.path).f_flag & os.ST_NODEV
+    def require_device_nodes(self) -> None:
+        """A nodev mount, as many temporary directories are, takes nodes and does not let them be opened."""
+        if os.statvfs(self.path).f_flag & os.ST_NODEV:
+            raise PermissionError(f"{self.path}: no device nodes here, the file system is mounted nodev")
 
     def node(self, position: int) -> Path:
         return self.path / f"sp-{position}"
@@ -44,17 +44,6 @@ class DeviceRoot:
         if self.unnamed_links or not label.startswith("~"):
             found.add(self.path / BY_NAME / label)
         return found
-
-    def drop_stale(self, positions: set[int], names: set[str], gids: set[str]) -> None:
-        """What a killed process left: its nodes, and the links that lead to them."""
-        nodes = {str(self.node(position)) for position in positions}
-        for path in [self.path / BY_NAME / name for name in names] + [
-            self.path / BY_ID / gid for gid in gids
-        ]:
-            if path.is_symlink() and str(path.readlink()) in nodes:
-                path.unlink()
-        for node in nodes:
-            Path(node).unlink(missing_ok=True)
 
 
 def point(link: Path, target: Path) -> None:

@@ -6,6 +6,7 @@ Header and body leave in one send: in two, clients that keep the connection wait
 Threads take turns in accept(2) themselves, so that a request is never handed from one thread to another.
 """
 
+import errno
 import logging
 import socket
 import struct
@@ -23,6 +24,7 @@ MAX_BODY_BYTES = 64 << 20
 IDLE_THREADS = 8  # more are ended once they have nothing to do
 STOP_TIMEOUT_S = 10.0
 BACKLOG = 512
+ACCEPT_RETRY_S = 0.1  # no descriptors left
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +167,12 @@ class Server:
         while not self._stopping.is_set():
             try:
                 return self._socket.accept()[0]
-            except OSError:  # refusing or stopping
-                self._wait_while_refusing()
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # not listening: refusing, or stopping
+                    self._wait_while_refusing()
+                else:
+                    log.warning("cannot accept: %s", error)
+                    self._stopping.wait(ACCEPT_RETRY_S)
         return None
 
     def _wait_while_refusing(self) -> None:
@@ -271,9 +277,7 @@ def _read_request(connection: socket.socket, received: bytes) -> tuple[Request |
     words = lines[0].split(" ")
     if len(words) != 3 or not words[2].startswith("HTTP/1."):
         raise BadRequest(f"not a request line: {lines[0][:80]!r}")
-    headers = {
-        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
-    }
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
     length = _body_length(headers)
     parts, have = [received[end + 4 :]], len(received) - end - 4
     while have < length:

@@ -18,9 +18,7 @@ log = logging.getLogger(__name__)
 class Service:
     """Listens and has its devices when it is made; answers from `start` on."""
 
-    def __init__(
-        self, options: Options, address: tuple[str, int], token: str, *, keep_alive: bool = False
-    ) -> None:
+    def __init__(self, options: Options, address: tuple[str, int], token: str, *, keep_alive: bool = False) -> None:
         self._server = Server(address, self._answer, keep_alive=keep_alive)
         self._cluster = clusters.start(options)
         faults, requests = Faults(), RequestLog()

@@ -7,27 +7,29 @@ GET    /sim/faults            all rules and how often each fired
 DELETE /sim/faults
 GET    /sim/state             configuration, devices, and how many loop devices are still being removed
 GET    /sim/requests          the API requests since the last reset
-POST   /sim/reset             drops rules and log, ends lags; late links that were due do not come
+POST   /sim/reset             drops rules and log, ends lags
 POST   /sim/client/<id>/down  and /up
 """
 
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from storpool_devcluster import aftermath
 from storpool_devcluster import fault_actions as act
 from storpool_devcluster.api import Api
 from storpool_devcluster.calls import shapes
 from storpool_devcluster.cluster import Cluster
 from storpool_devcluster.faults import Faults, Rule
-from storpool_devcluster.records import Volume
 from storpool_devcluster.request_log import RequestLog
 from storpool_devcluster.server import Reply, Request
 
 PREFIX = "/sim/"
+_CLIENT = re.compile(r"client/(?P<id>\d+)/(?P<state>up|down)")
 _RULES: TypeAdapter[list[Rule]] = TypeAdapter(list[Rule])
 
 
@@ -50,24 +52,19 @@ class Sim:
         if not self._api.is_authorized(request):
             return _reply({"error": "unauthorized"}, 401)
         path = request.target.partition("?")[0].removeprefix(PREFIX)
-        match request.method, path.split("/"):
-            case "POST", ["faults"]:
-                return self._add_rules(request.body)
-            case "GET", ["faults"]:
-                return _reply(self._faults.describe())
-            case "DELETE", ["faults"]:
-                self._faults.clear()
-                return _reply({})
-            case "GET", ["state"]:
-                return _reply(self._state())
-            case "GET", ["requests"]:
-                return _reply([entry.describe() for entry in self._requests.entries()])
-            case "POST", ["reset"]:
-                return self._reset()
-            case "POST", ["client", client, ("down" | "up") as what] if client.isdigit():
-                return self._set_client(int(client), up=what == "up")
-            case _:
-                return _reply({"error": "not found"}, 404)
+        routes: dict[tuple[str, str], Callable[[bytes], Reply]] = {
+            ("POST", "faults"): self._add_rules,
+            ("GET", "faults"): lambda _: _reply(self._faults.describe()),
+            ("DELETE", "faults"): self._clear_rules,
+            ("GET", "state"): lambda _: _reply(self._state()),
+            ("GET", "requests"): lambda _: _reply([entry.describe() for entry in self._requests.entries()]),
+            ("POST", "reset"): self._reset,
+        }
+        if route := routes.get((request.method, path)):
+            return route(request.body)
+        if request.method == "POST" and (client := _CLIENT.fullmatch(path)):
+            return self._set_client(int(client["id"]), up=client["state"] == "up")
+        return _reply({"error": "not found"}, 404)
 
     def begin(self, action: act.Action) -> None:
         """What concerns the whole cluster: connections that are refused, a management service that moves."""
@@ -103,17 +100,16 @@ class Sim:
         volume = self._cluster.state.find(action.volume or "")
         if volume is None:
             return
+        spoil = aftermath.lose_link if isinstance(action, act.LostLink) else aftermath.fail_device
         for client in self._cluster.state.attachments_of(volume.gid):
             if action.client in (None, client):
-                self._spoil_device(action, volume, client)
+                spoil(self._cluster, volume.gid, client)
 
-    def _spoil_device(self, action: act.LostLink | act.DeviceErrors, volume: Volume, client: int) -> None:
-        if isinstance(action, act.LostLink):
-            self._cluster.devices.unlink(volume.gid, client)
-        else:
-            self._cluster.devices.starve(volume.gid, client)
+    def _clear_rules(self, _body: bytes) -> Reply:
+        self._faults.clear()
+        return _reply({})
 
-    def _reset(self) -> Reply:
+    def _reset(self, _body: bytes) -> Reply:
         self._faults.clear()
         self._requests.clear()
         self._api.fail_over(0.0)

@@ -6,7 +6,7 @@ One change at a time (`with state.change():`), which is all or nothing and raise
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ class State:
         self.cluster_id = cluster_id
         self._lock = RLock()
         self._depth = 0
+        self._afterwards: list[Callable[[], None]] = []
         self._by_name: dict[str, str] = {}
         self._children: defaultdict[str, set[str]] = defaultdict(set)
         self._attached: defaultdict[str, dict[int, Attachment]] = defaultdict(dict)
@@ -46,7 +47,7 @@ class State:
         return self.counters.generation
 
     @contextmanager
-    def change(self) -> Iterator[None]:
+    def change(self) -> Generator[None]:
         """Hold the cluster's lock; commit what was put at the end, or take all of it back."""
         with self._lock:
             self._depth += 1
@@ -55,11 +56,18 @@ class State:
                 if self._depth == 1 and self._journal.is_dirty:
                     self._count(generation=self.generation + 1)
                     self._journal.commit()
+                if self._depth == 1:
+                    self._run_afterwards()
             except BaseException:
                 self._journal.roll_back()
+                self._afterwards.clear()
                 raise
             finally:
                 self._depth -= 1
+
+    def afterwards(self, action: Callable[[], None]) -> None:
+        """Run it when the change has been committed, and not at all if it is taken back."""
+        self._afterwards.append(action)
 
     def new_gid(self) -> tuple[str, int]:
         number = self.counters.volumes + 1
@@ -116,15 +124,17 @@ class State:
     def attach(self, attachment: Attachment) -> None:
         self.attachments.put(f"{attachment.gid}/{attachment.client}", attachment)
 
-    def attach_at(self, attachment: Attachment, position: int) -> None:
-        self.attach(replace(attachment, position=position))
-
     def detach(self, attachment: Attachment) -> None:
         self.attachments.drop(f"{attachment.gid}/{attachment.client}")
 
     def close(self) -> None:
         with self._lock:
             self._journal.close()
+
+    def _run_afterwards(self) -> None:
+        actions, self._afterwards = self._afterwards, []
+        for action in actions:
+            action()
 
     def _count(self, **values: int) -> None:
         self._counters.put(_COUNTERS, replace(self.counters, **values))

@@ -24,9 +24,7 @@ class Journal:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS rows (kind, key, json, PRIMARY KEY (kind, key)) WITHOUT ROWID"
-        )
+        self._db.execute("CREATE TABLE IF NOT EXISTS rows (kind, key, json, PRIMARY KEY (kind, key)) WITHOUT ROWID")
         self._changes: list[tuple[Table[Any], str, Any]] = []
 
     def read(self, kind: str) -> list[tuple[str, str]]:
@@ -66,9 +64,7 @@ class Journal:
 class Table(Generic[Row]):
     """All rows of one kind. Reading needs no lock; writing belongs to `State.change`."""
 
-    def __init__(
-        self, kind: str, row_type: type[Row], journal: Journal, listener: Listener[Row] | None = None
-    ) -> None:
+    def __init__(self, kind: str, row_type: type[Row], journal: Journal, listener: Listener[Row] | None = None) -> None:
         self.kind = kind
         self._adapter: TypeAdapter[Row] = TypeAdapter(row_type)
         self._journal = journal

@@ -5,6 +5,7 @@
 from guest.console import CommandFailed, NoAnswer
 from guest.domain_xml import Disk, Hardware, disk_xml
 from guest.guest import Guest, GuestDisk
+from guest.loop_device import grow, loop_device
 from guest.machine import Machine, SilentGuest
 from guest.pattern import pattern, pattern_checksum
 
@@ -18,6 +19,8 @@ __all__ = [
     "NoAnswer",
     "SilentGuest",
     "disk_xml",
+    "grow",
+    "loop_device",
     "pattern",
     "pattern_checksum",
 ]

@@ -7,6 +7,7 @@ class BasicProperties:
     reply_to: str | None
     correlation_id: str | None
     message_id: str | None
+    delivery_mode: int | None
     user_id: str | None
     headers: dict[str, Any] | None
     def __init__(

@@ -1,10 +1,16 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-# Only the calls that the agent makes.
+# Only the calls that the agent and the tests make.
+from collections.abc import Mapping
 from typing import Literal
 
 class Context: ...
-class Device: ...
+
+class Device:
+    @property
+    def sys_name(self) -> str: ...
+    @property
+    def properties(self) -> Mapping[str, str]: ...
 
 class Monitor:
     @classmethod

@@ -7,7 +7,6 @@ import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pika
 import structlog
@@ -169,15 +168,15 @@ class Link:
         channel.add_on_cancel_callback(lambda _frame: self.fail("the broker cancelled the consumer"))
         self._opened(channel)
 
-    def _on_channel_closed(self, _channel: Channel, reason: Exception) -> None:
+    def _on_channel_closed(self, _channel: Channel, reason: BaseException) -> None:
         if not self._stopping.is_set():
             self.fail(f"the channel was closed: {reason}")
 
-    def _on_open_error(self, connection: SelectConnection, error: Exception | str) -> None:
+    def _on_open_error(self, connection: SelectConnection, error: BaseException) -> None:
         log.warning("broker unreachable", link=self.name, reason=_describe(error))
         connection.ioloop.stop()
 
-    def _on_close(self, connection: SelectConnection, reason: Exception) -> None:
+    def _on_close(self, connection: SelectConnection, reason: BaseException) -> None:
         if not self._stopping.is_set():
             log.warning("broker connection closed", link=self.name, reason=_describe(reason))
         connection.ioloop.stop()
@@ -193,5 +192,5 @@ class Link:
             connection.ioloop.stop()
 
 
-def _describe(error: Any) -> str:
-    return f"{type(error).__name__}: {error}" if isinstance(error, Exception) else str(error)
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

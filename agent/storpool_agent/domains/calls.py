@@ -9,15 +9,15 @@ thread of its own, and the caller leaves at its deadline.
 
 import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import libvirt
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains.link import KEEPALIVE_COUNT, KEEPALIVE_S
+from storpool_agent.domains.lines import Lines
 from storpool_agent.domains.refusals import connection_lost, translated
 from storpool_agent.errors import DeadlinePassed, LibvirtTimeout, VmBusy
 
@@ -32,18 +32,21 @@ class DomainCalls:
     most one for each machine, which takes no other call meanwhile."""
 
     def __init__(self, uri: str) -> None:
-        self._uri = uri
+        self._lines = Lines(uri)
         self._guard = threading.Lock()
         self._turns: WeakValueDictionary[str, threading.RLock] = WeakValueDictionary()
         self._under_way: set[str] = set()
 
+    def close(self) -> None:
+        self._lines.close()
+
     @contextmanager
-    def turn(self, uuid: str, deadline: Deadline) -> Generator[None]:
-        """One operation at a time on each machine; those on different machines do not meet."""
+    def turn(self, of: str, deadline: Deadline) -> Generator[None]:
+        """One operation at a time on each machine (a UUID), and one plug of each device (a path)."""
         with self._guard:
-            turn = self._turns.setdefault(uuid, threading.RLock())
+            turn = self._turns.setdefault(of, threading.RLock())
         if not turn.acquire(timeout=deadline.remaining_s):
-            raise VmBusy("another operation of the agent on this machine takes too long", vm=uuid)
+            raise VmBusy(f"another operation of the agent on {of} takes too long", of=of)
         try:
             yield
         finally:
@@ -63,32 +66,35 @@ class DomainCalls:
         try:
             return outcome.result(deadline.within(CALL_TIMEOUT_S).remaining_s)
         except TimeoutError as late:
-            raise LibvirtTimeout("libvirt has not come back from the call in time", vm=uuid) from late
+            sent = "was sent, and may be carried out yet" if not outcome.cancel() else "was not sent"
+            raise LibvirtTimeout(f"libvirt has not answered in time; the call {sent}", vm=uuid) from late
 
     def _run(self, uuid: str, call: Call[T], outcome: "Future[T]") -> None:
         try:
-            result = self._called(uuid, call)
-        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
+            result = self._called(uuid, call, outcome)
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread, if it is still there
             self._leave(uuid)
-            outcome.set_exception(error)
+            with suppress(InvalidStateError):
+                outcome.set_exception(error)
         else:
             self._leave(uuid)
             outcome.set_result(result)
 
-    def _called(self, uuid: str, call: Call[T]) -> T:
+    def _called(self, uuid: str, call: Call[T], outcome: "Future[T]") -> T:
         try:
-            connection = libvirt.open(self._uri)
+            connection, machine = self._lines.take(uuid)
         except libvirt.libvirtError as error:
             raise translated(error, vm=uuid) from error
         try:
-            connection.setKeepAlive(KEEPALIVE_S, KEEPALIVE_COUNT)
-            return call(connection.lookupByUUIDString(uuid))
+            if not outcome.set_running_or_notify_cancel():
+                raise CancelledError
+            return call(machine)
         except libvirt.libvirtError as error:
             if connection_lost(error):
                 raise LibvirtTimeout(f"the call was sent and its answer is lost: {error}", vm=uuid) from error
             raise
         finally:
-            connection.close()
+            self._lines.put_back(connection)
 
     def _enter(self, uuid: str) -> None:
         with self._guard:

@@ -3,6 +3,7 @@
 """libvirt on this host, as the handlers want it."""
 
 from collections.abc import Callable, Sequence
+from os.path import realpath
 from threading import Event
 
 import libvirt
@@ -36,6 +37,7 @@ class Hypervisor:
 
     def stop(self) -> None:
         """Call it once nobody uses it any more."""
+        self._access.calls.close()
         self._access.link.stop()
 
     def on_disks_changed(self, callback: Callable[[str | None], None]) -> None:
@@ -57,7 +59,10 @@ class Hypervisor:
         return [disk for one in self._access.read_all(deadline) for disk in one.disks(wanted)]
 
     def plug(self, domain: Domain, disk: Disk, deadline: Deadline) -> DiskInDomain:
-        with self._access.calls.turn(domain.uuid, deadline):
+        # Of two machines that are given one device at once, the second has to see that the first has it. QEMU's own
+        # lock does not tell: where libvirt gives each QEMU a /dev of its own, each locks a node of its own.
+        turn = self._access.calls.turn
+        with turn(realpath(disk.path), deadline), turn(domain.uuid, deadline):
             return Plugging(self._access, domain, disk, deadline).run()
 
     def unplug(self, domain: Domain, disk: DiskInDomain, wait_guest_s: float, deadline: Deadline) -> None:

@@ -4,6 +4,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
@@ -51,6 +52,7 @@ class Link:
         self._last_error = "not connected yet"
         self._closing = False
         self._lost = threading.Event()
+        self._subscribed: list[int] = []  # the keeper's own
         self._keeper = threading.Thread(target=self._keep, name="libvirt/link", daemon=True)
 
     def start(self) -> None:
@@ -104,7 +106,7 @@ class Link:
             self._news.connected()
             self._wait_until_lost(connection)
             self._drop(connection)
-            _close(connection)
+            self._close(connection)
 
     def _open(self) -> libvirt.virConnect:
         with self._changed:
@@ -115,7 +117,7 @@ class Link:
         try:
             self._subscribe(connection)
         except libvirt.libvirtError:
-            _close(connection)
+            self._close(connection)
             raise
         with self._changed:
             self._opening_since = None
@@ -133,7 +135,21 @@ class Link:
             (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
         )
         for event, callback in subscriptions:
-            connection.domainEventRegisterAny(None, event, callback, None)
+            self._subscribed.append(connection.domainEventRegisterAny(None, event, callback, None))
+
+    def _close(self, connection: libvirt.virConnect) -> None:
+        """libvirt frees a connection, and its descriptor, only when nothing is registered on it any more."""
+        last_words: list[Callable[[], int]] = [
+            *(partial(connection.domainEventDeregisterAny, number) for number in self._subscribed),
+            connection.unregisterCloseCallback,
+            connection.close,
+        ]
+        self._subscribed.clear()
+        for last_word in last_words:
+            try:
+                last_word()
+            except libvirt.libvirtError as error:  # a connection that was lost refuses all of these, and does them
+                log.debug("libvirt close", reason=str(error))
 
     def _note_failed_open(self, error: libvirt.libvirtError) -> None:
         text = error.get_error_message() or str(error)
@@ -174,10 +190,3 @@ class Link:
     ) -> None:
         if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
             self._news.stopped(domain.UUIDString())
-
-
-def _close(connection: libvirt.virConnect) -> None:
-    try:
-        connection.close()
-    except libvirt.libvirtError as error:
-        log.debug("libvirt close failed", reason=str(error))

@@ -7,8 +7,9 @@ from copy import copy
 from dataclasses import dataclass
 from threading import Condition
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
+from storpool_agent import retry
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import AgentError, StorPoolTimeout, StorPoolUnavailable
 
@@ -27,16 +28,21 @@ class _Request(Generic[Result]):
     answered: bool = False
     result: Result | None = None
     error: BaseException | None = None
+    cut_short: bool = False
+    """It failed when its sender had no time for another try."""
 
-    @property
-    def cut_short(self) -> bool:
-        return isinstance(self.error, AgentError) and self.deadline.passed
+    def outcome(self) -> Result:
+        """Each gets an error of its own: one that several threads raise collects all their tracebacks."""
+        if self.error is not None:
+            raise copy(self.error) from self.error
+        return cast(Result, self.result)
 
 
 @dataclass(eq=False)
 class _Caller(Generic[Item, Result]):
     item: Item
     request: _Request[Result] | None = None
+    """That it is a part of; None while it waits in the queue."""
 
 
 class Together(Generic[Item, Result]):
@@ -55,22 +61,15 @@ class Together(Generic[Item, Result]):
         self._sent_at = 0.0
 
     def submit(self, item: Item, deadline: Deadline) -> Result:
-        caller = _Caller[Item, Result](item)
         while True:
-            items = self._join(caller, deadline)
+            request, items = self._join(_Caller[Item, Result](item), deadline)
             if items:
-                return self._lead(caller, items)
-            request = caller.request
-            assert request is not None, "who leaves the queue has a request"  # noqa: S101
-            if request.cut_short and not deadline.passed:
-                caller.request = None
-                continue
-            if request.error is not None:
-                raise copy(request.error) from request.error
-            return request.result  # type: ignore[return-value]
+                return self._send_all(request, items)
+            if not request.cut_short or deadline.at <= request.deadline.at:
+                return request.outcome()
 
-    def _join(self, caller: _Caller[Item, Result], deadline: Deadline) -> list[Item]:
-        """Wait until it is this caller's turn to send (what to send), or its request is answered (nothing)."""
+    def _join(self, caller: _Caller[Item, Result], deadline: Deadline) -> tuple[_Request[Result], Sequence[Item]]:
+        """Wait for this caller's turn (with what it is to send) or for its answered request (with nothing)."""
         with self._changed:
             self._waiting.append(caller)
             while caller.request is None or not caller.request.answered:
@@ -79,32 +78,31 @@ class Together(Generic[Item, Result]):
                 if deadline.passed:
                     raise self._too_late(caller)
                 self._changed.wait(min(deadline.remaining_s, self._patience_s(caller)))
-        return []
+            return caller.request, ()
 
-    def _take(self, deadline: Deadline) -> list[Item]:
+    def _take(self, deadline: Deadline) -> tuple[_Request[Result], Sequence[Item]]:
         taken, self._waiting = self._waiting, []
         request = _Request[Result](deadline)
         for each in taken:
             each.request = request
         self._in_flight += 1
         self._sent_at = monotonic()
-        return [each.item for each in taken]
+        return request, [each.item for each in taken]
 
-    def _lead(self, caller: _Caller[Item, Result], items: Sequence[Item]) -> Result:
-        request = caller.request
-        assert request is not None, "who leads has a request"  # noqa: S101
+    def _send_all(self, request: _Request[Result], items: Sequence[Item]) -> Result:
         try:
-            result = request.result = self._send(items, request.deadline)
+            request.result = self._send(items, request.deadline)
         except BaseException as error:
             request.error = error
+            unanswered = isinstance(error, StorPoolTimeout | StorPoolUnavailable)
+            request.cut_short = unanswered and request.deadline.remaining_s < retry.LONGEST_PAUSE_S
             raise
-        else:
-            return result
         finally:
             with self._changed:
                 request.answered = True
                 self._in_flight -= 1
                 self._changed.notify_all()
+        return request.outcome()
 
     def _turn_in_s(self) -> float:
         return self._sent_at + SLOW_S - monotonic() if self._in_flight else 0.0

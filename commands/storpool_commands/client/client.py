@@ -25,7 +25,7 @@ from storpool_commands.client.errors import (
 from storpool_commands.client.events import Subscription
 from storpool_commands.client.link import Link
 from storpool_commands.client.mailbox import Mailbox
-from storpool_commands.client.request import OnProgress, Options, Terms, encode, exchange_of, wire_name
+from storpool_commands.client.request import OnProgress, Options, Terms, encode, exchange_of, patience_s, wire_name
 from storpool_commands.envelope import Event, Failure, Success
 from storpool_commands.wire import CommandModel, HostId
 
@@ -34,6 +34,11 @@ CONNECT_TIMEOUT_S = 15.0
 R = TypeVar("R")
 
 _WORD: TypeAdapter[str] = TypeAdapter(HostId)
+
+
+def check_host(host: str) -> None:
+    """Raises ValueError for what can be no host: it would be several words of a routing key, or none."""
+    _WORD.validate_python(host)
 
 
 class ManagementClient:
@@ -75,7 +80,7 @@ class ManagementClient:
         self.close()
 
     def open(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
-        """Connect. Raises BrokerUnreachable, at once when the login is refused, and is then closed."""
+        """Connect. Raises BrokerUnreachable, at once when trying again would not help, and is then closed."""
         self._link.start()
         self._link.tried.wait(timeout_s)
         if not self._link.ready.is_set():
@@ -116,12 +121,13 @@ class ManagementClient:
     ) -> Success:
         """As call, but returns the whole reply, with the steps and the time they took."""
         terms = Terms(**options)
-        _WORD.validate_python(host)
+        check_host(host)
         exchange = exchange or exchange_of(command)
         request_id = terms.request_id or uuid4()
         body = encode(command, request_id, exchange, terms)
         call = Call(request_id, host, exchange, body)
-        return self._await(call, terms.timeout_s, terms.on_progress)
+        timeout_s = patience_s(command) if terms.timeout_s is None else terms.timeout_s
+        return self._await(call, timeout_s, terms.on_progress)
 
     def wait(self, request_id: UUID, *, timeout_s: float = 60.0, on_progress: OnProgress | None = None) -> Success:
         """Wait for the reply to an earlier request, without asking the host for it. Raises as call does."""

@@ -16,8 +16,8 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.connection import Connection
 from pika.exceptions import ConnectionClosedByClient
 
+from storpool_commands.client import reasons
 from storpool_commands.client.endpoint import Endpoint
-from storpool_commands.client.reasons import hopeless, reason
 
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
@@ -86,10 +86,12 @@ class Link:
         self.ready.set()
         self.tried.set()
 
-    def drop(self, why: str) -> None:
+    def drop(self, why: str, *, hopeless: bool = False) -> None:
         """Give this connection up, another one follows. In the I/O thread only."""
         self.ready.clear()
         self.trouble = why
+        if hopeless:
+            self.tried.set()
         if self._connection is not None and self._connection.is_open:
             log.warning("giving the connection up: %s", why)
             self._connection.close(reply_text="recovering")
@@ -137,12 +139,12 @@ class Link:
             tenant.connected(connection)
 
     def _on_lost(self, _: Connection, error: BaseException) -> None:
-        self._depart(self.trouble if isinstance(error, ConnectionClosedByClient) else reason(error))
+        self._depart(self.trouble if isinstance(error, ConnectionClosedByClient) else reasons.reason(error))
         if self._stopping:
             self._ioloop.stop()
             return
         log.warning("no connection to the broker: %s", self.trouble)
-        if hopeless(error):
+        if reasons.hopeless(error):
             self.tried.set()
         self._ioloop.call_later(self._pause(), self._connect)
 

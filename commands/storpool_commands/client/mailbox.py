@@ -21,7 +21,7 @@ from storpool_commands.client.calls import Call, Calls
 from storpool_commands.client.errors import UnreadableReply
 from storpool_commands.client.link import Link
 from storpool_commands.client.outbox import Outbox
-from storpool_commands.client.reasons import reason
+from storpool_commands.client.reasons import hopeless, reason
 from storpool_commands.envelope import parse_reply
 
 SETUP_TIMEOUT_S = 20.0  # a broker may answer a declaration never (RabbitMQ 3.10 after a kill)
@@ -127,4 +127,4 @@ class Mailbox:
     def _on_closed(self, channel: Channel, error: Exception) -> None:
         if channel is self._channel:
             self._outbox.close(error)
-            self._link.drop(reason(error))
+            self._link.drop(reason(error), hopeless=hopeless(error))

@@ -76,7 +76,7 @@ class Outbox:
         self._one_by_one = self._one_by_one and bool(self._unconfirmed)
 
     def _publish(self, channel: Channel, call: Call, body: bytes) -> None:
-        properties = BasicProperties(  # type: ignore[no-untyped-call]
+        properties = BasicProperties(
             content_type="application/json",
             delivery_mode=2,
             message_id=str(call.request_id),

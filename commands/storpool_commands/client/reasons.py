@@ -6,7 +6,9 @@ from ssl import SSLCertVerificationError
 
 from pika.exceptions import (
     AMQPConnectionError,
+    AuthenticationError,
     ChannelClosed,
+    ChannelClosedByBroker,
     ConnectionBlockedTimeout,
     ConnectionClosed,
     ProbableAccessDeniedError,
@@ -19,12 +21,16 @@ _KNOWN: dict[type[BaseException], str] = {
     ConnectionBlockedTimeout: "the broker is short of memory or disk and takes no messages",
 }
 
+_HOPELESS = (AuthenticationError, ProbableAuthenticationError, ProbableAccessDeniedError, SSLCertVerificationError)
+
 
 def reason(error: BaseException) -> str:
     """The innermost cause, without pika's wrapping. Never contains the password: pika puts it in no exception."""
     for kind, text in _KNOWN.items():
         if isinstance(error, kind):
             return text
+    if isinstance(error, AuthenticationError):
+        return f"the broker offers no login by {error}"
     if isinstance(error, ConnectionClosed | ChannelClosed):
         return f"{error.reply_text} ({error.reply_code})"
     inner = _inner(error)
@@ -33,8 +39,10 @@ def reason(error: BaseException) -> str:
 
 def hopeless(error: BaseException) -> bool:
     """Trying again will not help before somebody changes something."""
-    if isinstance(error, ProbableAuthenticationError | ProbableAccessDeniedError | SSLCertVerificationError):
+    if isinstance(error, _HOPELESS):
         return True
+    if isinstance(error, ChannelClosedByBroker):  # a reply queue that is in use is one whose owner may go
+        return error.reply_code in {403, 404, 406} and "exclusive use" not in error.reply_text
     inner = _inner(error)
     return inner is not None and hopeless(inner)
 

@@ -16,6 +16,7 @@ from storpool_commands.control import CancelCommand, ListCommands, QueryCommand
 from storpool_commands.envelope import MAX_BODY_BYTES, PROTOCOL, Accepted, ControlRequest, Progress, Request
 from storpool_commands.wire import CommandModel
 
+PATIENCE_S = 30.0
 CONTROL_ONLY = (QueryCommand, ListCommands, CancelCommand)
 
 OnProgress = Callable[[Accepted | Progress], None]
@@ -24,7 +25,7 @@ OnProgress = Callable[[Accepted | Progress], None]
 class Options(TypedDict, total=False):
     """How a command is sent; `Terms` says what each means."""
 
-    timeout_s: float
+    timeout_s: float | None
     deadline: datetime | None
     on_progress: OnProgress | None
     dry_run: bool
@@ -36,8 +37,8 @@ class Options(TypedDict, total=False):
 class Terms:
     """How a command is sent."""
 
-    timeout_s: float = 60.0
-    """How long the caller waits; the command may take longer."""
+    timeout_s: float | None = None
+    """How long the caller waits; the command may take longer. Default: `patience_s`."""
     deadline: datetime | None = None
     """With a time zone. A host does not start the command after it."""
     on_progress: OnProgress | None = None
@@ -54,6 +55,11 @@ def wire_name(command: CommandModel[Any]) -> str:
     """Such as `attachDisk`."""
     name: str = type(command).model_fields["command"].default
     return name
+
+
+def patience_s(command: CommandModel[Any]) -> float:
+    """Half a minute more than the waits that the command itself asks the host for."""
+    return PATIENCE_S + sum(getattr(command, wait, 0.0) for wait in ("timeout_s", "wait_guest_s"))
 
 
 def exchange_of(command: CommandModel[Any]) -> str:

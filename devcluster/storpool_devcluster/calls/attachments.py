@@ -6,9 +6,9 @@
 configured and take effect when the client is up.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, model_validator
 
 from storpool_devcluster import aftermath, answers, reassignment
 from storpool_devcluster.answers import ApiFailure, Json
@@ -24,9 +24,9 @@ from storpool_devcluster.records import Volume
 class Item(Body):
     volume: Reference | None = None
     snapshot: Reference | None = None
-    rw: list[ClientId] = Field(default_factory=list)
-    ro: list[ClientId] = Field(default_factory=list)
-    detach: list[ClientId] | Literal["all"] = Field(default_factory=list)
+    rw: list[ClientId] = []
+    ro: list[ClientId] = []
+    detach: list[ClientId] | Literal["all"] = []
     force: bool = False
     # There is one cluster here: what to do about others is accepted and does nothing.
     allow_remote_exported: bool = False
@@ -46,7 +46,7 @@ class Item(Body):
 
 def _as_dict(value: object) -> object:
     """A bare list of items is as good."""
-    return {"reassign": value} if isinstance(value, list) else value
+    return {"reassign": cast("list[object]", value)} if isinstance(value, list) else value
 
 
 class ReassignWait(Body):
@@ -70,11 +70,9 @@ def reassign(call: Call[list[Item]]) -> Json:
 
 def reassign_wait(call: Call[ReassignWait]) -> Json:
     outcome = _reassign(call.cluster, call.body.reassign, call)
-    timeout_s = call.body.attach_timeout
-    waited_for = {client for _, client in outcome.attached} | {
-        client for client in outcome.clients if call.cluster.clients.lags(client)
-    }
-    if timeout_s != 0 and not call.cluster.clients.wait_until_current(waited_for, timeout_s):
+    timeout_s, clients = call.body.attach_timeout, call.cluster.clients
+    waited_for = outcome.receivers | {client for client in outcome.clients if clients.lags(client)}
+    if timeout_s != 0 and not clients.wait_until_current(waited_for, timeout_s):
         raise ApiFailure("timeout", f"Timed out waiting for clients after {timeout_s} s")
     return ok(call.cluster)
 

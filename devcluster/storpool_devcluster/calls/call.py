@@ -30,12 +30,11 @@ class Body(BaseModel):
     def _clean(cls, data: object, info: ValidationInfo) -> object:
         if not isinstance(data, dict):
             return data
-        strict = bool((info.context or {}).get("strict", True))
+        context = cast("dict[str, bool] | None", info.context)
+        strict = context is None or context["strict"]
         members = cast("dict[str, object]", data)
         known = _wire_names(cls)
-        return {
-            key: value for key, value in members.items() if value is not None and (strict or key in known)
-        }
+        return {key: value for key, value in members.items() if value is not None and (strict or key in known)}
 
 
 class Nothing(Body):
@@ -70,9 +69,7 @@ class Query(Generic[BodyT]):
         self, cluster: Cluster, arg: str, json: object, *, multi_cluster: bool, effects: Effects | None = None
     ) -> Json:
         if self.takes_arg != bool(arg):
-            raise answers.invalid(
-                f"{self.name} takes {'an' if self.takes_arg else 'no'} argument in its path"
-            )
+            raise answers.invalid(f"{self.name} takes {'an' if self.takes_arg else 'no'} argument in its path")
         try:
             body = self.adapter.validate_python(json, context={"strict": cluster.options.strict})
         except ValidationError as error:

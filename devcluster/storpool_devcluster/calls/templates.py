@@ -69,9 +69,7 @@ def update(call: Call[TemplateUpdate]) -> Json:
         state.templates.drop(before.name)
         state.templates.put(name, after)
         for volume in _users(call.cluster, before.name):
-            state.put(
-                replace(volume, template=name, policy=after.policy if body.propagate else volume.policy)
-            )
+            state.put(replace(volume, template=name, policy=after.policy if body.propagate else volume.policy))
     return ok(call.cluster)
 
 

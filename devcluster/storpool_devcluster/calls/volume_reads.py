@@ -45,9 +45,7 @@ def info(call: Call[Nothing]) -> Json:
 
 
 def status(call: Call[Nothing]) -> Json:
-    return {
-        item.label: _status(call, item) | _stored(call, item) for item in call.cluster.state.volumes.all()
-    }
+    return {item.label: _status(call, item) | _stored(call, item) for item in call.cluster.state.volumes.all()}
 
 
 def quick_status(call: Call[Nothing]) -> Json:
@@ -60,10 +58,7 @@ def space(call: Call[Nothing]) -> Json:
 
 def list_both(call: Call[Nothing]) -> Json:
     both = {"volumes": _only(call, snapshots=False), "snapshots": _only(call, snapshots=True)}
-    return {
-        key: [_shape(call, item) | {"snapshot": item.snapshot} for item in items]
-        for key, items in both.items()
-    }
+    return {key: [_shape(call, item) | {"snapshot": item.snapshot} for item in items] for key, items in both.items()}
 
 
 def ancestors(call: Call[Nothing]) -> Json:

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from storpool_devcluster import answers, expiry
+from storpool_devcluster import aftermath, answers, expiry
 from storpool_devcluster.answers import Json
 from storpool_devcluster.calls import shapes
 from storpool_devcluster.calls.bodies import Appointment, OnAttached, PolicyBody, merged_tags
@@ -189,7 +189,7 @@ def _resize(call: Call[VolumeUpdate], volume: Volume) -> None:
     if delay_s == 0:
         cluster.devices.take_capacity(volume.gid)
     elif delay_s is not None:
-        cluster.later.after(delay_s, lambda: cluster.devices.take_capacity(volume.gid))
+        cluster.later.after(delay_s, lambda: aftermath.take_capacity(cluster, volume.gid))
 
 
 QUERIES = (

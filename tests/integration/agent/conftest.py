@@ -1,12 +1,19 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""One agent for the tests that leave it as they found it."""
+"""Agents for the tests: one of a test's own, and one that the tests of a module leave as they found it."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
 
 import pytest
 
 from agent_process import Stack, running_stack
+from integration.agent.refusals import Scene, assert_kept_secret
+from rabbit import rabbitmqctl, vhost_of
+from raw_client import raw_client
+
+STORPOOL_TOKEN = "development-token"
 
 
 @pytest.fixture
@@ -14,3 +21,40 @@ def stack() -> Iterator[Stack]:
     """A management plane, a broker, an agent, and StorPool, all this test's own."""
     with running_stack() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def scene(run_directory: object, services: None) -> Iterator[Scene]:
+    """A stack that the module's tests share. At their end: one reply for each request, and no secret anywhere."""
+    with _user() as (user, password), running_stack(start=False, amqp=_login(user, password)) as stack:
+        rabbitmqctl("set_permissions", "--vhost", vhost_of(stack.amqp_url), user, ".*", ".*", ".*")
+        stack.agent.start()
+        with raw_client(stack.amqp_url) as raw:
+            scene = Scene(stack, raw, (password, STORPOOL_TOKEN))
+            yield scene
+            raw.settle()
+            assert raw.answered_twice() == {}
+            assert_kept_secret(scene.secrets, raw, stack.agent)
+
+
+@pytest.fixture(autouse=True)
+def _no_fault_stays(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test did to the shared StorPool ends with it."""
+    yield
+    if "scene" in request.fixturenames:
+        request.getfixturevalue("scene").stack.storpool.sim.clear_faults()
+
+
+@contextmanager
+def _user() -> Iterator[tuple[str, str]]:
+    """A user of the broker whose password is nobody else's."""
+    name, password = f"agent-{uuid4().hex}", f"canary-{uuid4().hex}"
+    rabbitmqctl("add_user", name, password)
+    try:
+        yield name, password
+    finally:
+        rabbitmqctl("delete_user", name)
+
+
+def _login(user: str, password: str) -> dict[str, str]:
+    return {"url": f"amqp://{user}:{password}@127.0.0.1:5672"}

@@ -33,9 +33,10 @@ RESIZE_STEPS = ("find", "storpool", "device", "guest")
 
 
 def points(command: str, steps: tuple[str, ...]) -> list[str]:
-    """Every place where a run of the command can be cut off."""
-    taken = [f"{command}/{step}:{moment}" for step in steps for moment in ("begin", "done")]
-    return [f"{command}/accepted", f"{command}/started", *taken, f"{command}/finished", "reply/confirmed"]
+    """Every place where a run of the command can be cut off: between any two things that it leaves behind."""
+    taken = [f"{command}/{step}:done" for step in steps]
+    noted = [f"{command}/noted"] if "attach" in steps else []
+    return [f"{command}/accepted", f"{command}/started", *noted, *taken, f"{command}/finished", "reply/confirmed"]
 
 
 @pytest.fixture(scope="module")

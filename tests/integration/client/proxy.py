@@ -4,6 +4,7 @@
 
 import select
 import socket
+import ssl
 from threading import Event, Thread
 from typing import Self
 
@@ -15,7 +16,8 @@ JOIN_TIMEOUT_S = 5.0
 class Proxy:
     """Forwards TCP to the broker, in one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._peers: dict[socket.socket, socket.socket] = {}
         self._from_broker: set[socket.socket] = set()
@@ -36,6 +38,8 @@ class Proxy:
 
     def through(self, url: str) -> str:
         """The URL by way of this proxy."""
+        if self._tls is not None:
+            url = url.replace("amqp:", "amqps:")
         return url.replace("127.0.0.1:5672", f"127.0.0.1:{self._listener.getsockname()[1]}")
 
     def cut(self) -> None:
@@ -62,14 +66,20 @@ class Proxy:
 
     def _connect(self) -> None:
         client, _ = self._listener.accept()
+        if self._tls is not None:
+            client.settimeout(JOIN_TIMEOUT_S)
+            try:
+                client = self._tls.wrap_socket(client, server_side=True)
+            except OSError:  # it does not trust us, or we do not trust it
+                client.close()
+                return
         broker = socket.create_connection(BROKER, timeout=JOIN_TIMEOUT_S)
         self._peers |= {client: broker, broker: client}
         self._from_broker.add(broker)
 
     def _forward(self, wire: socket.socket) -> None:
         try:
-            data = wire.recv(65536)
-            if data:
+            if data := _heard(wire):
                 self._peers[wire].sendall(data)
                 return
         except OSError:
@@ -81,3 +91,11 @@ class Proxy:
             self._peers.pop(wire, None)
             self._from_broker.discard(wire)
             wire.close()
+
+
+def _heard(wire: socket.socket) -> bytes:
+    """All that has arrived: select does not see what TLS has already read."""
+    data = wire.recv(65536)
+    while isinstance(wire, ssl.SSLSocket) and wire.pending():
+        data += wire.recv(65536)
+    return data

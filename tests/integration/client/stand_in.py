@@ -80,7 +80,7 @@ class StandInAgent:
             if not channel.is_open:
                 return
 
-    def _consume(self, channel: BlockingChannel, queue: str, exchange: str, arguments: dict[str, Any]) -> None:
+    def _consume(self, channel: BlockingChannel, queue: str, exchange: str, arguments: topology.Arguments) -> None:
         channel.basic_qos(prefetch_count=64)
         channel.queue_declare(queue, durable=True, arguments=arguments)
         channel.queue_bind(queue, exchange, topology.host_key(self.host))
@@ -94,7 +94,5 @@ class StandInAgent:
         channel.basic_ack(method.delivery_tag)
         key = topology.reply_key(self.host, properties.reply_to or "")
         for reply in self._answer(request):
-            sent = pika.BasicProperties(  # type: ignore[no-untyped-call]
-                correlation_id=properties.correlation_id, delivery_mode=2
-            )
+            sent = pika.BasicProperties(correlation_id=properties.correlation_id, delivery_mode=2)
             channel.basic_publish(topology.REPLIES, key, reply, sent)

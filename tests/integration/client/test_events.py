@@ -4,16 +4,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from queue import SimpleQueue
-from time import monotonic, sleep
 
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import UnroutableError
 
 from integration.client.answers import DISK, connected
+from integration.client.happenings import publish
 from integration.client.stand_in import StandInAgent
 from rabbit import close_all_connections
 from storpool_commands import topology
@@ -25,9 +23,9 @@ from storpool_commands.envelope import Event
 def test_events_come_by_their_routing_key(url: str, host: str, client: ManagementClient) -> None:
     seen: SimpleQueue[Event] = SimpleQueue()
     with client.events(f"{host}.attachment.*", seen.put), _channel(url) as channel:
-        _publish(channel, host, "attachment.detached")
-        _publish(channel, f"other-{host}", "attachment.detached", routable=False)
-        _publish(channel, host, "attachment.attached")
+        publish(channel, host, "attachment.detached")
+        publish(channel, f"other-{host}", "attachment.detached", routable=False)
+        publish(channel, host, "attachment.attached")
         types = [seen.get(timeout=10).type for _ in range(2)]
     assert types == ["attachment.detached", "attachment.attached"]
     assert seen.empty()
@@ -37,11 +35,11 @@ def test_events_go_on_after_the_broker_closed_the_connection(url: str, host: str
     seen: SimpleQueue[Event] = SimpleQueue()
     with client.events(f"{host}.#", seen.put):
         with _channel(url) as channel:
-            _publish(channel, host, "first")
+            publish(channel, host, "first")
         seen.get(timeout=10)
         close_all_connections(url)
         with _channel(url) as channel:
-            _publish(channel, host, "second")
+            publish(channel, host, "second")
         assert seen.get(timeout=10).type == "second"
 
 
@@ -56,9 +54,9 @@ def test_a_callback_that_raises_or_cannot_be_called_is_logged_and_the_next_event
         seen.put(event)
 
     with client.events(f"{host}.#", callback), _channel(url) as channel:
-        _publish(channel, host, "bad")
+        publish(channel, host, "bad")
         channel.basic_publish(topology.EVENTS, topology.event_key(host, "none"), b"not an event")
-        _publish(channel, host, "good")
+        publish(channel, host, "good")
         assert seen.get(timeout=10).type == "good"
     assert "a bug of the caller" in caplog.text
     assert "an event cannot be read" in caplog.text
@@ -71,24 +69,8 @@ def test_a_callback_may_call(url: str, host: str, client: ManagementClient) -> N
         results.put(client.call(ConnectPhysicalDisk(volume="~a.b.c"), host=host))
 
     with StandInAgent(url, host, connected), client.events(f"{host}.#", callback), _channel(url) as channel:
-        _publish(channel, host, "drift")
+        publish(channel, host, "drift")
         assert results.get(timeout=10) == DISK
-
-
-def _publish(channel: BlockingChannel, host: str, what: str, *, routable: bool = True) -> None:
-    event = Event(id="1", source=f"/hosts/{host}", type=what, time=datetime.now(UTC), data={})
-    body = event.model_dump_json(by_alias=True).encode()
-    give_up_at = monotonic() + 10
-    while True:
-        try:
-            channel.basic_publish(topology.EVENTS, topology.event_key(host, what), body, mandatory=True)
-        except UnroutableError:  # the subscription is not there yet
-            if not routable:
-                return
-            assert monotonic() < give_up_at
-            sleep(0.05)
-        else:
-            return
 
 
 @contextmanager

@@ -1,10 +1,9 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Callable
-from typing import Any
 
 from pika import ConnectionParameters
-from pika.channel import Channel
+from pika.connection import Connection
 
 class IOLoop:
     def start(self) -> None: ...
@@ -14,24 +13,13 @@ class IOLoop:
     def remove_timeout(self, timeout_handle: object) -> None: ...
     def add_callback_threadsafe(self, callback: Callable[[], object]) -> None: ...
 
-class SelectConnection:
+class SelectConnection(Connection):
     ioloop: IOLoop
     def __init__(
         self,
         parameters: ConnectionParameters,
         on_open_callback: Callable[[SelectConnection], object] | None = None,
-        on_open_error_callback: Callable[[SelectConnection, Exception | str], object] | None = None,
-        on_close_callback: Callable[[SelectConnection, Exception], object] | None = None,
+        on_open_error_callback: Callable[[SelectConnection, BaseException], object] | None = None,
+        on_close_callback: Callable[[SelectConnection, BaseException], object] | None = None,
+        custom_ioloop: IOLoop | None = None,
     ) -> None: ...
-    @property
-    def is_open(self) -> bool: ...
-    @property
-    def is_closing(self) -> bool: ...
-    @property
-    def is_closed(self) -> bool: ...
-    def add_on_connection_blocked_callback(self, callback: Callable[[SelectConnection, Any], object]) -> None: ...
-    def add_on_connection_unblocked_callback(self, callback: Callable[[SelectConnection, Any], object]) -> None: ...
-    def channel(
-        self, channel_number: int | None = None, *, on_open_callback: Callable[[Channel], object]
-    ) -> Channel: ...
-    def close(self, reply_code: int = 200, reply_text: str = ...) -> None: ...

@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Options of the command line from the fields of a model, and back."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin
+from uuid import UUID
+
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from storpool_commands.client.cli.values import KeyValue, Size
+
+
+def options(model: type[BaseModel], prefix: str = "") -> Iterator[click.Option]:
+    """One for each field, those of a nested model with its name in front: `--iotune-total-iops-sec`.
+
+    An option that is not given is None: the model has the defaults, and the checks.
+    """
+    for name, field in model.model_fields.items():
+        if name == "command":
+            continue
+        kind = _kind(field.annotation)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from options(kind, f"{prefix}{name}_")
+        else:
+            yield _option(f"{prefix}{name}", kind, field)
+
+
+def values(model: type[BaseModel], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What was given, as the arguments of the model."""
+    found: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        kind = _kind(field.annotation)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            nested = values(kind, given, f"{prefix}{name}_")
+            if nested:
+                found[name] = kind.model_validate(nested)
+            continue
+        value = given.get(f"{prefix}{name}")
+        if value is None or value == ():
+            continue
+        found[name] = dict(value) if get_origin(kind) is dict else list(value) if get_origin(kind) is list else value
+    return found
+
+
+def _kind(annotation: Any) -> Any:
+    """The type without `Annotated` and without `| None`."""
+    if get_origin(annotation) is Annotated:
+        return _kind(get_args(annotation)[0])
+    choices = [each for each in get_args(annotation) if each is not type(None)]
+    if type(None) in get_args(annotation) and len(choices) == 1:
+        return _kind(choices[0])
+    return annotation
+
+
+def _option(name: str, kind: Any, field: FieldInfo) -> click.Option:
+    flag = "--" + name.replace("_", "-")
+    repeated = get_origin(kind) in {dict, list}
+    unset: dict[str, Any] = {"default": None} if kind is bool else {}  # not the False of a flag
+    return click.Option(
+        [f"{flag}/--no-{flag[2:]}" if kind is bool else flag, name],
+        type=_parameter_type(name, kind),
+        required=field.is_required(),
+        multiple=repeated,
+        help=_help(field, repeated=repeated),
+        **unset,
+    )
+
+
+def _parameter_type(name: str, kind: Any) -> Any:
+    if kind is bool:
+        return None
+    if get_origin(kind) is Literal:
+        return click.Choice([str(each) for each in get_args(kind)])
+    if get_origin(kind) is dict:
+        return KeyValue()
+    if kind is int and name.endswith("_bytes"):
+        return Size()
+    return {int: click.INT, float: click.FLOAT, UUID: click.UUID}.get(kind, click.STRING)
+
+
+def _help(field: FieldInfo, *, repeated: bool) -> str:
+    parts = [field.description] if field.description else []
+    if not field.is_required() and field.default not in (None, {}, []) and "Default:" not in (field.description or ""):
+        parts.append(f"[default: {_spelt(field.default)}]")
+    if repeated:
+        parts.append("Can be repeated.")
+    return " ".join(part.replace("\n", " ") for part in parts)
+
+
+def _spelt(default: Any) -> str:
+    return {True: "yes", False: "no"}[default] if isinstance(default, bool) else str(default)

@@ -1,0 +1,103 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Send one command for somebody who waits, and say how it ended."""
+
+import sys
+from typing import Any
+from uuid import UUID
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from storpool_commands import envelope, topology
+from storpool_commands.client.cli import render
+from storpool_commands.client.cli.sending import Sending
+from storpool_commands.client.client import check_host
+from storpool_commands.client.errors import CallError, CommandFailed, NoReply
+from storpool_commands.client.request import Options, exchange_of
+from storpool_commands.wire import CommandModel
+
+SUCCESS, FAILED, USAGE, NO_REPLY, INTERRUPTED = 0, 1, 2, 3, 130
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def run(command: CommandModel[Any], sending: Sending, request_id: UUID, exchange: str | None) -> int:
+    """Returns the exit status."""
+    if sending.host is None:
+        return complain("--host is needed", USAGE)
+    try:
+        check_host(sending.host)
+        with sending.client() as client, _Bar() as bar:
+            reply = client.ask(command, host=sending.host, exchange=exchange, **_options(sending, request_id, bar))
+    except CommandFailed as error:
+        _print(error.reply, sending)
+        return FAILED
+    except CallError as error:
+        status = complain(str(error), NO_REPLY)
+        queried = isinstance(error, NoReply) and exchange_of(command) == topology.COMMANDS
+        return _hint(sending, request_id, status) if queried else status
+    except (ValueError, OSError) as error:
+        return complain(str(error), USAGE)
+    except KeyboardInterrupt:
+        err.print("Interrupted. If the request was sent, the command goes on on the host.")
+        return _hint(sending, request_id, INTERRUPTED)
+    _print(reply, sending)
+    return SUCCESS
+
+
+def complain(what: str, status: int) -> int:
+    err.print(Text(render.plain(what), style="red"), soft_wrap=True)
+    return status
+
+
+def _options(sending: Sending, request_id: UUID, bar: "_Bar") -> Options:
+    # Progress is always asked for: a request that is sent again with its id has to be the same.
+    options = Options(request_id=request_id, on_progress=bar.show, deadline=sending.deadline)
+    options["dry_run"] = bool(sending.dry_run)
+    options["timeout_s"] = sending.timeout
+    return options
+
+
+def _print(reply: envelope.Success | envelope.Failure, sending: Sending) -> None:
+    if sending.json:
+        print(reply.model_dump_json(by_alias=True), flush=True)  # noqa: T201
+    elif isinstance(reply, envelope.Success):
+        render.success(out, reply)
+    else:
+        render.failure(err, reply)
+
+
+def _hint(sending: Sending, request_id: UUID, status: int) -> int:
+    err.print(f"Ask for it: storpool-ctl query-command --host {sending.host} --id {request_id}", soft_wrap=True)
+    return status
+
+
+class _Bar:
+    """How far the command is, on a terminal."""
+
+    def __init__(self) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=err, transient=True, disable=not sys.stderr.isatty())
+        self._task = self._progress.add_task("sent", total=None)
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, sign: envelope.Accepted | envelope.Progress) -> None:
+        match sign:
+            case envelope.Accepted():
+                self._progress.update(self._task, description="accepted")
+            case envelope.Progress():
+                self._progress.update(
+                    self._task,
+                    description=render.plain(sign.phase).replace("[", r"\["),
+                    completed=sign.bytes_done or 0,
+                    total=sign.bytes_total,
+                )

@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What an option's text may be."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
+
+
+class Size(click.ParamType):  # type: ignore[type-arg] # generic from click 8.5 on only
+    """Bytes, or with a unit of 1024."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"([0-9]{1,19})(?:([KMGTP])(?:iB)?)?", str(value))
+        if match is None:
+            self.fail("must be bytes, or a whole number of KiB, MiB, GiB, TiB or PiB such as 10GiB", param, ctx)
+        return int(match[1]) * _UNITS[match[2] or ""]
+
+
+class KeyValue(click.ParamType):  # type: ignore[type-arg]
+    """`key=value`."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        key, equals, text = str(value).partition("=")
+        if not equals:
+            self.fail("must be key=value", param, ctx)
+        return key, text
+
+
+class PointInTime(click.ParamType):  # type: ignore[type-arg]
+    """RFC 3339 with a time zone, or seconds from now."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        if re.fullmatch(r"\+[0-9]{1,7}", str(value)):
+            return datetime.now(UTC) + timedelta(seconds=int(value))
+        try:
+            point = datetime.fromisoformat(str(value))
+        except ValueError:
+            point = None
+        if point is None or point.tzinfo is None:
+            self.fail("must be such as 2026-01-31T12:00:00Z, or +60 for 60 s from now", param, ctx)
+        return point

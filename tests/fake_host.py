@@ -1,0 +1,50 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A host of fakes that keep state and obey the real rules, over a real journal, for tests of handlers."""
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+from fakes import FakeDevices, FakeStorPool
+from fakes_domains import FakeDomains, FakeMachine
+from storpool_agent import dispatch
+from storpool_agent.attempt import Attempt
+from storpool_agent.host import Host
+from storpool_agent.journal.journal import Arrival, Journal
+from storpool_commands.catalogue import Command
+from storpool_commands.envelope import Failure, Request, Success
+
+
+@dataclass
+class FakeHost:
+    """Runs commands one by one, as the agent would."""
+
+    journal: Journal
+    storpool: FakeStorPool = field(default_factory=FakeStorPool)
+    domains: FakeDomains = field(default_factory=FakeDomains)
+
+    def __post_init__(self) -> None:
+        self.devices = FakeDevices(self.storpool)
+        self._host = Host("kvm1", self.storpool, self.devices, self.domains)
+
+    def run(self, command: Command, *, request_id: UUID | None = None, attempt: int = 1) -> Success | Failure:
+        request = Request(id=request_id or uuid4(), protocol=1, body=command)
+        if attempt == 1:
+            self.journal.accept([Arrival(str(request.id), command.command, b"", None, None)])
+        return dispatch.execute(request, self._host, Attempt(request, self.journal, attempt))
+
+    def succeed(self, command: Command) -> Any:
+        reply = self.run(command)
+        assert isinstance(reply, Success), reply
+        return reply.result
+
+    def fail(self, command: Command) -> Failure:
+        reply = self.run(command)
+        assert isinstance(reply, Failure), reply
+        return reply
+
+    def machine(self, **settings: Any) -> FakeMachine:
+        machine = FakeMachine(f"vm-{len(self.domains.machines)}", **settings)
+        self.domains.add(machine)
+        return machine

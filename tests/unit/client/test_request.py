@@ -1,0 +1,71 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The bytes that a client sends are a request that a host takes."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from storpool_commands import topology
+from storpool_commands.client.request import PATIENCE_S, Terms, encode, exchange_of, patience_s
+from storpool_commands.control import Ping, QueryCommand
+from storpool_commands.disks import AttachDisk, ConnectPhysicalDisk, DetachDisk
+from storpool_commands.envelope import MAX_BODY_BYTES
+from storpool_commands.parse import parse_control_request, parse_request
+from storpool_commands.volumes import CreateVolume
+from storpool_commands.wire import CommandModel
+from unit.commands.samples import COMMAND_SAMPLES, ID, wire_name
+
+
+@pytest.mark.parametrize("command", COMMAND_SAMPLES, ids=wire_name)
+def test_a_host_reads_what_was_meant(command: CommandModel[Any]) -> None:
+    exchange = exchange_of(command)
+    read = parse_control_request if exchange == topology.CONTROL else parse_request
+    deadline = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    terms = Terms(deadline=deadline, dry_run=True, on_progress=print, traceparent=f"00-{'1' * 32}-{'2' * 16}-01")
+    request = read(encode(command, ID, exchange, terms))
+    assert request.body == command
+    assert (request.id, request.deadline, request.traceparent) == (ID, deadline, terms.traceparent)
+    assert (request.dry_run, request.progress) == (True, True)
+
+
+def test_what_is_a_default_is_not_sent() -> None:
+    body = encode(ConnectPhysicalDisk(volume="a", purpose="vm", timeout_s=30), ID, topology.COMMANDS, Terms())
+    assert json.loads(body) == {
+        "id": str(ID),
+        "protocol": 1,
+        "body": {"command": "connectPhysicalDisk", "volume": "a"},
+    }
+
+
+def test_ping_takes_the_exchange_that_it_is_sent_to() -> None:
+    assert parse_control_request(encode(Ping(), ID, topology.CONTROL, Terms())).body == Ping()
+    assert exchange_of(Ping()) == topology.COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("command", "exchange"),
+    [(AttachDisk(vm="v", volume="a"), topology.CONTROL), (QueryCommand(id=ID), topology.COMMANDS)],
+)
+def test_a_command_of_the_other_queue_cannot_be_made(command: CommandModel[Any], exchange: str) -> None:
+    with pytest.raises(ValueError, match="no such request can be made"):
+        encode(command, ID, exchange, Terms())
+
+
+def test_a_deadline_needs_a_time_zone() -> None:
+    with pytest.raises(ValueError, match="timezone"):
+        encode(Ping(), ID, topology.COMMANDS, Terms(deadline=datetime(2026, 1, 31)))  # noqa: DTZ001
+
+
+def test_the_caller_waits_longer_than_the_host_may_take() -> None:
+    assert patience_s(Ping()) == PATIENCE_S
+    assert patience_s(ConnectPhysicalDisk(volume="a", timeout_s=100)) == PATIENCE_S + 100
+    assert patience_s(DetachDisk(vm="v", volume="a", wait_guest_s=20, timeout_s=5)) == PATIENCE_S + 25
+
+
+def test_the_largest_request_fits() -> None:
+    tags = {f"{number:02}{'k' * 197}": "v" * 199 for number in range(64)}
+    body = encode(CreateVolume(size_bytes=512, template="t", tags=tags), ID, topology.COMMANDS, Terms())
+    assert len(body) < MAX_BODY_BYTES

@@ -1,0 +1,193 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""One example of everything on the wire, each field set."""
+
+from datetime import UTC, datetime
+from typing import Any, get_args
+from uuid import UUID
+
+from storpool_commands import catalogue
+from storpool_commands.control import (
+    CancelCommand,
+    CancelledCommand,
+    CommandStatus,
+    ListCommands,
+    ListedCommands,
+    Ping,
+    Pong,
+    QueriedCommand,
+    QueryCommand,
+)
+from storpool_commands.disks import (
+    AttachDisk,
+    AttachedDisk,
+    AttachedTo,
+    ConnectedDisk,
+    ConnectPhysicalDisk,
+    DetachDisk,
+    DetachedDisk,
+    DisconnectedDisk,
+    DisconnectedDiskByPath,
+    DisconnectPhysicalDisk,
+    DisconnectPhysicalDiskByPath,
+    GetPhysicalDisk,
+    Holder,
+    IoTune,
+    PhysicalDisk,
+    ResizedVm,
+    ResizedVolume,
+    StorpoolResize,
+    VmDisk,
+)
+from storpool_commands.envelope import Accepted, Event, Failure, Progress, Step, Success
+from storpool_commands.errors import ErrorCode
+from storpool_commands.volumes import CreatedVolume, CreateVolume, DeletedVolume, DeleteVolume
+from storpool_commands.wire import AnswerModel, CommandModel
+
+COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(catalogue.Command)[0])
+CONTROL_COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(catalogue.ControlCommand)[0])
+RESULTS: tuple[type[AnswerModel], ...] = get_args(get_args(catalogue.Result)[0])
+
+ID = UUID("8a6214d1-b9a8-47b1-9383-cfc8efba294e")
+NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+STATUS = CommandStatus(
+    id=ID, body_command="attachDisk", state="running", received_at=NOW, attempts=1, steps=["attach", "plug"]
+)
+
+COMMAND_SAMPLES: tuple[CommandModel[Any], ...] = (
+    ConnectPhysicalDisk(
+        snapshot="~a.b.c", mode="ro", purpose="copy", on_remote_attached="fail", generation=1, timeout_s=1.5
+    ),
+    DisconnectPhysicalDisk(volume="disk-1", force=True, reason="host is gone", generation=0, timeout_s=3600),
+    DisconnectPhysicalDiskByPath(path="/dev/storpool/disk-1", force=True, reason="x", generation=2, timeout_s=1),
+    AttachDisk(
+        vm="vm-1",
+        volume="~a.b.c",
+        mode="ro",
+        bus="scsi",
+        target="sdb",
+        serial="serial-1",
+        cache="writeback",
+        io="threads",
+        discard="ignore",
+        iothread=1,
+        iotune=IoTune(total_bytes_sec=0, read_iops_sec=1, write_iops_sec=2),
+        persistent=False,
+        require_running=True,
+        generation=3,
+        timeout_s=10,
+    ),
+    DetachDisk(vm="vm-1", volume="~a.b.c", wait_guest_s=0, generation=4, timeout_s=10),
+    StorpoolResize(
+        volume="~a.b.c",
+        new_size_bytes=512,
+        expected_size_bytes=1024,
+        shrink_ok=True,
+        vm="vm-1",
+        iops=0,
+        tier="ssd",
+        template="hybrid",
+        timeout_s=10,
+    ),
+    GetPhysicalDisk(snapshot="snap-1"),
+    CreateVolume(
+        size_bytes=2**40, template="hybrid", name="disk-1", tags={"cs": "volume"}, iops=100, bandwidth_kib_sec=0
+    ),
+    DeleteVolume(volume="disk-1"),
+    Ping(),
+    QueryCommand(id=ID),
+    ListCommands(state="running", limit=5),
+    CancelCommand(id=ID),
+)
+
+RESULT_SAMPLES: tuple[AnswerModel, ...] = (
+    ConnectedDisk(
+        global_id="a.b.c",
+        path="/dev/storpool-byid/a.b.c",
+        real_device="/dev/sp-1",
+        size_bytes=512,
+        mode="rw",
+        attached_now=True,
+    ),
+    DisconnectedDisk(global_id=None, detached_now=False),
+    DisconnectedDiskByPath(global_id="a.b.c", detached_now=True),
+    AttachedDisk(
+        global_id="a.b.c",
+        vm=str(ID),
+        path="/dev/storpool-byid/a.b.c",
+        size_bytes=512,
+        target="vdb",
+        bus="virtio",
+        serial="a.b.c",
+        address="pci:0000:05:00.0",
+        live=True,
+        persistent=False,
+        attached_now=True,
+    ),
+    DetachedDisk(global_id="a.b.c", vm=str(ID), unplugged_now=True, detached_now=True),
+    ResizedVolume(
+        global_id="a.b.c",
+        previous_size_bytes=512,
+        size_bytes=1024,
+        device_size_bytes=1024,
+        vms=[ResizedVm(vm=str(ID), target="vdb", size_bytes=1024)],
+    ),
+    PhysicalDisk(
+        global_id="a.b.c",
+        name="disk-1",
+        snapshot=False,
+        size_bytes=512,
+        template="hybrid",
+        tags={"cs": "volume"},
+        attachments=[AttachedTo(client=1, mode="rw")],
+        attached_here="rw",
+        path="/dev/storpool-byid/a.b.c",
+        real_device="/dev/sp-1",
+        device_size_bytes=512,
+        device_mode="rw",
+        holders=[Holder(kind="process", name="dd", pid=4)],
+        vms=[VmDisk(vm=str(ID), name="vm-1", target="vdb", live=True, persistent=True)],
+        pending_unplug_vm=None,
+    ),
+    CreatedVolume(
+        global_id="a.b.c",
+        name="disk-1",
+        path="/dev/storpool-byid/a.b.c",
+        size_bytes=512,
+        template="hybrid",
+        tags={"sp-op": str(ID)},
+    ),
+    DeletedVolume(global_id=None, deleted_now=False),
+    Pong(host="kvm1", version="0.1.0", time=NOW),
+    QueriedCommand(status=STATUS, reply={"id": str(ID), "status": "success", "nested": [{"deep": None}]}),
+    ListedCommands(commands=[STATUS]),
+    CancelledCommand(id=ID, outcome="stopping"),
+)
+
+STEPS = [Step(step="attach", status="done", took_ms=1.5), Step(step="wait", status="planned", took_ms=0)]
+OTHER_REPLIES = (
+    Failure(
+        id=None,
+        host="kvm1",
+        code=ErrorCode.VOLUME_BUSY,
+        message="disk-1 is open",
+        retry="retryable",
+        side_effects="partial",
+        facts={"client": 1, "holders": ["dd"], "ratio": 0.5, "known": True, "nothing": None, "name": "disk-1"},
+        steps=STEPS,
+        took_ms=2,
+    ),
+    Accepted(id=ID, host="kvm1"),
+    Progress(id=ID, host="kvm1", phase="copy", bytes_done=1, bytes_total=2, eta_s=0.5),
+)
+REPLY_SAMPLES = (
+    *(Success(id=ID, host="kvm1", result=result, steps=STEPS, took_ms=2) for result in RESULT_SAMPLES),  # type: ignore[arg-type]
+    *OTHER_REPLIES,
+)
+EVENT = Event(id="1", source="/hosts/kvm1", type="com.storpool.agent.heartbeat", time=NOW, subject="s", data={"a": 1})
+
+
+def wire_name(model: object) -> str:
+    """Such as `attachDisk`."""
+    kind: Any = model if isinstance(model, type) else type(model)
+    return str(kind.model_fields["command"].default)
