@@ -172,6 +172,7 @@ def running_stack(
     start: bool = True,
     device_root: Path | None = None,
     cluster_id: str = "d.n",
+    vhost: str | None = None,
     **settings: Mapping[str, Any],
 ) -> Iterator[Stack]:
     """Everything in a vhost and directories of its own; `settings` are sections over the defaults.
@@ -183,7 +184,7 @@ def running_stack(
     directory = Path(tempfile.mkdtemp(prefix="agent-"))
     root = device_root or directory / "dev"
     try:
-        with new_vhost() as url, _devcluster(root, cluster_id) as storpool:
+        with new_vhost(vhost) as url, _devcluster(root, cluster_id) as storpool:
             values = _settings(directory, url, storpool, root)
             for section, changes in settings.items():
                 values[section] = {**values.get(section, {}), **changes}

@@ -11,9 +11,9 @@ CTL_TIMEOUT_S = 60
 
 
 @contextmanager
-def new_vhost() -> Iterator[str]:
+def new_vhost(name: str | None = None) -> Iterator[str]:
     """A vhost that goes with everything in it; gives the URL of guest, who may do all there."""
-    vhost = f"test-{uuid4().hex}"
+    vhost = name or f"test-{uuid4().hex}"
     rabbitmqctl("add_vhost", vhost)
     try:
         rabbitmqctl("set_permissions", "--vhost", vhost, "guest", ".*", ".*", ".*")

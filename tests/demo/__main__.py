@@ -1,54 +1,24 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Sets the stage, has the story told, clears away; also after Ctrl-C and after a failure."""
+"""The exit status says how it went: 0 well, 1 not, 130 it was interrupted. Nothing is left behind in any case."""
 
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from rich.console import Console
-from rich.markup import escape
-
-from demo import report
 from demo.interrupts import Interrupts
-from demo.stage import Stage, stage
-from demo.story import tell
 
 INTERRUPTED = 130  # what a shell says of a program that Ctrl-C has ended
-PIPE_WIDTH = 124
-"""Of output that is no terminal, such as CI's log: wide enough that no cell of the table breaks."""
 
 
 def main() -> int:
-    """The exit status."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     interrupts = Interrupts()
     interrupts.install()
     try:
-        with stage() as set_up, _explained(console, set_up):
-            tell(set_up, console, interrupts)
-            report.agent_log(console, set_up)
-            report.one_exchange(console, set_up)
+        with interrupts.allowed():
+            from demo.show import show  # takes a second in which somebody may press Ctrl-C
+        return show(interrupts)
     except KeyboardInterrupt:
-        console.print("[yellow]interrupted[/]; everything is cleared away")
+        print("interrupted; nothing is left behind")
         return INTERRUPTED
-    except Exception as error:
-        traceback.print_exc()
-        console.print("[red]the demo failed:[/]", escape(f"{type(error).__name__}: {error}"))
-        return 1
-    report.where_next(console)
-    return 0
-
-
-@contextmanager
-def _explained(console: Console, set_up: Stage) -> Iterator[None]:
-    """On failure the agent's log goes to the reader before it goes away."""
-    try:
-        yield
-    except Exception:
-        report.agent_log(console, set_up)
-        raise
 
 
 if __name__ == "__main__":

@@ -10,9 +10,15 @@ from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
-from demo.stage import Stage
+from demo.stage import Stage, cluster_id, vhost
 from demo.tap import Message
 from storpool_commands import topology
+
+ABOUT = """\
+A management plane publishes JSON to RabbitMQ; the agent of this host does what it says, and answers.
+[dim]All is real but the StorPool cluster, a development one: broker, block devices, udev, libvirt, QEMU and its guest.
+Each row is a command; what StorPool, the host and the guest say was asked after its reply. ms: published -> reply.[/]
+"""
 
 LOG_LINES = 12
 LEVELS = {"debug": "dim", "info": "green", "warning": "yellow", "error": "red"}
@@ -25,6 +31,11 @@ WHERE_NEXT = {
     "agent/storpool_agent/handlers/": "what each command does, one short story each",
     "make test": "the same with everything that can go wrong",
 }
+
+
+def opening(console: Console, name: str) -> None:
+    console.print(ABOUT)
+    console.print(f"[dim]starting: vhost {vhost(name)}, cluster {cluster_id(name)}[/]\n")
 
 
 class Rows:

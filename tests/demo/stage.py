@@ -3,7 +3,6 @@
 """What the story needs: a broker of its own, a development StorPool, an agent, and a place for devices."""
 
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,16 +26,26 @@ class Stage:
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
+def stage(name: str) -> Iterator[Stage]:
     """Leaves no process, device, vhost or file behind. The agent is stopped as systemd stops it."""
-    cluster_id = f"demo.{secrets.token_hex(2)}"
+    log = {"level": "info", "format": "json"}
     with (
         _device_root() as root,
-        running_stack(device_root=root, cluster_id=cluster_id, log={"level": "info", "format": "json"}) as stack,
+        running_stack(device_root=root, cluster_id=cluster_id(name), vhost=vhost(name), log=log) as stack,
         Tap(stack.client_url, stack.host) as tap,
     ):
         yield Stage(stack, tap)
         stack.agent.stop()
+
+
+def vhost(name: str) -> str:
+    """Of the demo with this name: two on one machine do not meet."""
+    return f"demo-{name}"
+
+
+def cluster_id(name: str) -> str:
+    """The global ids of its volumes begin with it."""
+    return f"demo.{name}"
 
 
 @contextmanager

@@ -29,8 +29,10 @@ R = TypeVar("R")
 
 MIB = 1 << 20
 ROOT_MIB, DATA_MIB, GROWN_MIB = 32, 64, 96
-PATTERN = (10, 8, "storpool-demo")
-"""Offset and length in MiB, and the seed of what the guest writes."""
+RANGE = (10, 4)
+"""Offset and length, in MiB, of what the guest writes."""
+PATTERN = (*RANGE, "storpool-demo")
+"""With the seed."""
 
 
 class Story:
@@ -98,31 +100,35 @@ def _data_disk(story: Story, guest: Guest) -> None:
     name = _plug(story, guest, data)
     began = monotonic()
     guest.write(name, *PATTERN)
-    checksum = guest.checksum(name, PATTERN[0], PATTERN[1])
-    _require(checksum == pattern_checksum(*PATTERN), "the guest read something else than it wrote")
-    story.rows.event(f"the guest writes {PATTERN[1]} MiB", f"sha256 {checksum[:12]}", _since_ms(began))
-    grow = StorpoolResize(volume=f"~{data}", new_size_bytes=GROWN_MIB * MIB)
-    story.command(grow, f"to {GROWN_MIB} MiB, live")
-    guest.wait_for_size(name, GROWN_MIB * MIB)
-    story.told(data)
+    written = guest.checksum(name, *RANGE)
+    _require(written == pattern_checksum(*PATTERN), "the guest read something else than it wrote")
+    story.rows.event(f"the guest writes {PATTERN[1]} MiB", f"sha256 {written[:12]}", _since_ms(began))
+    _grow(story, guest, data, name)
     _unplug(story, guest, data)
     name = _plug(story, guest, data)
     began = monotonic()
-    again = guest.checksum(name, PATTERN[0], PATTERN[1])
-    _require(again == checksum, f"the guest wrote {checksum} and read {again}")
-    story.rows.event("the guest reads it back", f"sha256 {again[:12]} [green]the same[/]", _since_ms(began))
+    read = guest.checksum(name, *RANGE)
+    _require(read == written, f"the guest wrote {written} and read {read}")
+    story.rows.event("the guest reads it back", f"sha256 {read[:12]} [green]the same[/]", _since_ms(began))
     _unplug(story, guest, data)
     story.delete(data, "data")
 
 
+def _grow(story: Story, guest: Guest, global_id: str, name: str) -> None:
+    """Live; and then again with the same id, as a sender does that has missed the reply."""
+    command, request_id = StorpoolResize(volume=f"~{global_id}", new_size_bytes=GROWN_MIB * MIB), uuid4()
+    done = story.command(command, f"to {GROWN_MIB} MiB, live", request_id)
+    guest.wait_for_size(name, GROWN_MIB * MIB)
+    story.told(global_id)
+    repeated = story.command(command, "same id again", request_id)
+    _require(repeated == done, "the same id got another reply")
+    story.told(global_id)
+
+
 def _plug(story: Story, guest: Guest, global_id: str) -> str:
     """The guest's name for the disk."""
-    command, request_id = AttachDisk(vm=guest.uuid, volume=f"~{global_id}"), uuid4()
-    done = story.command(command, "data", request_id)
+    story.command(AttachDisk(vm=guest.uuid, volume=f"~{global_id}"), "data")
     name = guest.wait_for_disk(global_id[:SERIAL_SHOWN]).name
-    story.told(global_id)
-    again = story.command(command, "same id again", request_id)
-    _require(again == done, "the same id got another reply")
     story.told(global_id)
     return name
 
