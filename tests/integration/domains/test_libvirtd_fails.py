@@ -97,9 +97,7 @@ def test_a_hung_libvirtd_is_a_timeout_and_forgotten_when_it_goes_on(
     assert own_lab.domains.find(vm.uuid, soon()) == vm
 
 
-def test_a_call_that_was_given_up_is_not_carried_out_later(
-    own_lab: RealLab, private_libvirtd: PrivateLibvirtd
-) -> None:
+def test_a_call_that_was_given_up_is_not_carried_out_later(own_lab: RealLab, private_libvirtd: PrivateLibvirtd) -> None:
     vm, device = own_lab.machine(), own_lab.device()
     plugged = own_lab.domains.plug(vm, disk(device), soon())
     own_lab.grow(device, 2 * DEVICE_BYTES)
