@@ -5,7 +5,6 @@
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,6 @@ import pytest
 from storpool_agent.errors import JournalUnavailable
 from storpool_agent.journal.database import BALLAST_BYTES, Database
 from storpool_agent.journal.schema import SCHEMA_VERSION
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path)
-    yield database
-    database.close()
 
 
 def fence(global_id: str, generation: int = 1) -> object:

@@ -4,6 +4,7 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -24,30 +25,34 @@ def lane() -> Iterator[Lane]:
 
 def test_work_is_done_side_by_side(lane: Lane) -> None:
     both = threading.Barrier(3)
-    lane.put(lambda: both.wait(WAIT_S) and None)
-    lane.put(lambda: both.wait(WAIT_S) and None)
-    both.wait(WAIT_S)
+    for _ in range(2):
+        lane.put(lambda: _wait(both))
+    _wait(both)
 
 
 def test_one_worker_keeps_the_order() -> None:
-    lane, done = Lane("fast", 1), list[int]()
+    lane, finished = Lane("fast", 1), threading.Event()
+    done: list[int] = []
     for number in range(5):
-        lane.put(lambda number=number: done.append(number))  # type: ignore[misc]
-    lane.put(last := threading.Event().set)
+        lane.put(partial(done.append, number))
+    lane.put(finished.set)
     lane.start()
-    lane.put((finished := threading.Event()).set)
     assert finished.wait(WAIT_S)
     lane.drain()
     assert lane.join(Deadline.after(WAIT_S))
     assert done == [0, 1, 2, 3, 4]
-    assert last is not None
 
 
 def test_draining_finishes_what_runs_and_starts_nothing_more() -> None:
     lane = Lane("fast", 1)
     lane.start()
     running, go_on, late = threading.Event(), threading.Event(), threading.Event()
-    lane.put(lambda: running.set() or go_on.wait(WAIT_S) and None)
+
+    def work() -> None:
+        running.set()
+        go_on.wait(WAIT_S)
+
+    lane.put(work)
     lane.put(late.set)
     assert running.wait(WAIT_S)
     lane.drain()
@@ -60,3 +65,7 @@ def test_draining_finishes_what_runs_and_starts_nothing_more() -> None:
 def test_the_threads_bear_the_name_of_their_lane(lane: Lane) -> None:
     names = {thread.name for thread in threading.enumerate()}
     assert {"fast_0", "fast_1"} <= names
+
+
+def _wait(barrier: threading.Barrier) -> None:
+    barrier.wait(WAIT_S)
