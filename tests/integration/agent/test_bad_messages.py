@@ -38,15 +38,23 @@ BAD = [
     pytest.param(b"\xff\xfe\x00", ErrorCode.NOT_JSON, None, id="not UTF-8"),
     pytest.param(json.dumps({"protocol": 1}).encode()[:-1], ErrorCode.NOT_JSON, None, id="cut off"),
     pytest.param(b"[" * 200_000, ErrorCode.NOT_JSON, None, id="nested 200,000 deep"),
-    pytest.param(b'{"id": "%s", "id": "%s", "protocol": 1, "body": {"command": "ping"}}' % ((ID.encode(),) * 2),
-                 ErrorCode.NOT_JSON, None, id="the same key twice"),
+    pytest.param(
+        b'{"id": "%s", "id": "%s", "protocol": 1, "body": {"command": "ping"}}' % ((ID.encode(),) * 2),
+        ErrorCode.NOT_JSON,
+        None,
+        id="the same key twice",
+    ),
     pytest.param([1, 2, 3], ErrorCode.INVALID_REQUEST, None, id="an array"),
     pytest.param({"volume": "vm-1"}, ErrorCode.INVALID_REQUEST, None, id="another shape"),
     pytest.param(request([]), ErrorCode.INVALID_REQUEST, "body", id="a body that is a list"),
     pytest.param(request(deadline="tomorrow"), ErrorCode.INVALID_REQUEST, "deadline", id="a deadline in words"),
     pytest.param(request(priority=9), ErrorCode.UNKNOWN_FIELD, "priority", id="unknown field of the envelope"),
-    pytest.param(connect(colour="red"), ErrorCode.UNKNOWN_FIELD, "body.connectPhysicalDisk.colour",
-                 id="unknown field of the command"),
+    pytest.param(
+        connect(colour="red"),
+        ErrorCode.UNKNOWN_FIELD,
+        "body.connectPhysicalDisk.colour",
+        id="unknown field of the command",
+    ),
     pytest.param(request({"command": "rebootHost"}), ErrorCode.UNKNOWN_COMMAND, "body", id="unknown command"),
     pytest.param(request(protocol=2), ErrorCode.UNSUPPORTED_PROTOCOL, "protocol", id="protocol 2"),
     pytest.param(request(protocol="1"), ErrorCode.UNSUPPORTED_PROTOCOL, "protocol", id="protocol as text"),
@@ -66,18 +74,36 @@ BAD = [
             "a number": 7,
         }.items()
     ),
-    pytest.param(request({"command": "disconnectPhysicalDiskByPath", "path": "/dev/sda"}), ErrorCode.INVALID_COMMAND,
-                 "body.disconnectPhysicalDiskByPath.path", id="another device, by path"),
+    pytest.param(
+        request({"command": "disconnectPhysicalDiskByPath", "path": "/dev/sda"}),
+        ErrorCode.INVALID_COMMAND,
+        "body.disconnectPhysicalDiskByPath.path",
+        id="another device, by path",
+    ),
     *(
-        pytest.param(create(sizeBytes=size), ErrorCode.INVALID_COMMAND, "body.createVolume.sizeBytes", id=f"size {size}")
+        pytest.param(
+            create(sizeBytes=size), ErrorCode.INVALID_COMMAND, "body.createVolume.sizeBytes", id=f"size {size}"
+        )
         for size in (0, -1, 513, 2**63, 2**70, 1.5, "512", True)
     ),
-    pytest.param(request({"command": "StorpoolResizeCmd", "volume": "~a.b.c", "newSizeBytes": 513}),
-                 ErrorCode.INVALID_COMMAND, "body.StorpoolResizeCmd.newSizeBytes", id="grow to 513"),
-    pytest.param(request({"command": "attachDisk", "vm": "../vm", "volume": "~a.b.c"}), ErrorCode.INVALID_COMMAND,
-                 "body.attachDisk.vm", id="a machine that is a path"),
-    pytest.param(request({"command": "attachDisk", "vm": "vm", "volume": "~a.b.c", "target": "hda"}),
-                 ErrorCode.INVALID_COMMAND, "body.attachDisk.target", id="a target that no bus has"),
+    pytest.param(
+        request({"command": "StorpoolResizeCmd", "volume": "~a.b.c", "newSizeBytes": 513}),
+        ErrorCode.INVALID_COMMAND,
+        "body.StorpoolResizeCmd.newSizeBytes",
+        id="grow to 513",
+    ),
+    pytest.param(
+        request({"command": "attachDisk", "vm": "../vm", "volume": "~a.b.c"}),
+        ErrorCode.INVALID_COMMAND,
+        "body.attachDisk.vm",
+        id="a machine that is a path",
+    ),
+    pytest.param(
+        request({"command": "attachDisk", "vm": "vm", "volume": "~a.b.c", "target": "hda"}),
+        ErrorCode.INVALID_COMMAND,
+        "body.attachDisk.target",
+        id="a target that no bus has",
+    ),
 ]
 
 

@@ -50,7 +50,9 @@ def test_an_api_that_hangs_is_not_waited_for_for_ever(scene: Scene, volume: str,
     scene.stack.storpool.sim.fault({"kind": "hang"}, times=None)
     with nothing_changes(scene.stack):
         reply = scene.send(command(volume))
-    refused(reply, ErrorCode.STORPOOL_TIMEOUT, says=(scene.stack.storpool.api,), facts={"api": scene.stack.storpool.api})
+    refused(
+        reply, ErrorCode.STORPOOL_TIMEOUT, says=(scene.stack.storpool.api,), facts={"api": scene.stack.storpool.api}
+    )
     assert reply["tookMs"] < 2 * SOON_S * 1000
 
 

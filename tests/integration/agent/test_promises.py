@@ -5,8 +5,9 @@
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ from integration.agent.refusals import Scene, nothing_changes, refused
 from rabbit import close_all_connections
 from raw_client import raw_client
 from storpool_commands import topology
-from storpool_commands.control import Ping
+from storpool_commands.control import Ping, Pong
 from storpool_commands.errors import ErrorCode
 
 MIB = 1 << 20
@@ -187,7 +188,7 @@ def test_connections_that_break_under_load_lose_no_request_and_run_none_twice() 
     with running_stack() as stack, ThreadPoolExecutor(32) as pool:
         calls = [pool.submit(stack.call, Ping(), request_id=request_id) for request_id in sent]
         for answered in (100, 300):
-            _until(lambda enough=answered: sum(call.done() for call in calls) >= enough)
+            _until(partial(_answered, calls, answered))
             close_all_connections(stack.amqp_url)
         assert {call.result(60).host for call in calls} == {"kvm1"}
         ran = Counter(line["request"] for line in stack.agent.events("done"))
@@ -236,7 +237,11 @@ def test_only_allowed_publishers_command_the_host() -> None:
         stack.storpool.detach(volume[1:])
 
 
-def _slow(scene: Scene, query: str, **match: str) -> None:
+def _answered(calls: Sequence[Future[Pong]], enough: int) -> bool:
+    return sum(call.done() for call in calls) >= enough
+
+
+def _slow(scene: Scene, query: str, **match: Any) -> None:
     scene.stack.storpool.sim.fault({"kind": "delay", "seconds": SLOW_S}, query=query, **match)
 
 

@@ -43,8 +43,7 @@ class Inbox:
     def deliver(self, channel: FakeChannel, *tags: int) -> None:
         source: Any = channel
         for tag in tags:
-            method = Basic.Deliver(delivery_tag=tag)
-            self.consumer._deliver(source, method, BasicProperties(), b"%d" % tag, control=False)
+            self.consumer._deliver(source, _tagged(tag), BasicProperties(), b"%d" % tag, control=False)
         self.consumer._hand_on()
 
     def _receive(self, batch: Sequence[Delivery]) -> Sequence[Delivery]:
@@ -98,7 +97,13 @@ def test_an_ack_without_a_channel_is_dropped() -> None:
 def test_what_arrived_on_a_lost_connection_is_not_handed_on() -> None:
     inbox = Inbox()
     channel: Any = inbox.open()
-    inbox.consumer._deliver(channel, Basic.Deliver(delivery_tag=1), BasicProperties(), b"1", control=False)
+    inbox.consumer._deliver(channel, _tagged(1), BasicProperties(), b"1", control=False)
     inbox.consumer._lost()
     inbox.consumer._hand_on()
     assert inbox.got == []
+
+
+def _tagged(tag: int) -> Basic.Deliver:
+    method = Basic.Deliver()
+    method.delivery_tag = tag
+    return method

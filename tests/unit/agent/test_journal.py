@@ -123,7 +123,9 @@ def test_what_is_refused_is_due_later_and_later(journal: Journal, monkeypatch: p
         monkeypatch.setattr(journal_module, "time", lambda at=now: at)
         journal.postpone(outgoing)
         journal.flush()
-        waits.append(next(wait for wait in (1, 2, 4, 8, 16, 32, 60, 61) if _due_after(journal, now + wait, monkeypatch)))
+        waits.append(
+            next(wait for wait in (1, 2, 4, 8, 16, 32, 60, 61) if _due_after(journal, now + wait, monkeypatch))
+        )
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
     assert journal.has_postponed()
 

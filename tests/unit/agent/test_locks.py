@@ -4,6 +4,8 @@
 
 import random
 import threading
+from collections.abc import Callable
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,9 +79,13 @@ def test_every_turn_comes_and_no_two_share_an_object(wanted: list[frozenset[str]
     locks = Locks()
     having: list[Turn] = []
     came: list[int] = []
-    for number, keys in enumerate(wanted):
-        turn = Turn(keys, lambda: None)
-        turn.start = lambda turn=turn, number=number: (having.append(turn), came.append(number))  # type: ignore[misc]
+
+    def come(number: int) -> None:
+        having.append(turns[number])
+        came.append(number)
+
+    turns = [Turn(keys, partial(come, number)) for number, keys in enumerate(wanted)]
+    for turn in turns:
         locks.enter(turn)
     while having:
         held = [key for turn in having for key in turn.keys]
@@ -89,6 +95,13 @@ def test_every_turn_comes_and_no_two_share_an_object(wanted: list[frozenset[str]
     for key in "abcd":
         mine = [number for number in came if key in wanted[number]]
         assert mine == sorted(mine)
+
+
+class Started(Turn):
+    """A turn whose work is done by a thread of its own."""
+
+    def __init__(self, keys: frozenset[str], work: Callable[[Turn], None]) -> None:
+        super().__init__(keys, lambda: threading.Thread(target=work, args=(self,)).start())
 
 
 def test_many_threads_keep_each_object_to_one() -> None:
@@ -109,9 +122,7 @@ def test_many_threads_keep_each_object_to_one() -> None:
     def enter(seed: int) -> None:
         chance = random.Random(seed)  # noqa: S311
         for _ in range(50):
-            turn = Turn(frozenset(chance.sample("abc", chance.randint(1, 3))), lambda: None)
-            turn.start = lambda turn=turn: threading.Thread(target=work, args=(turn,)).start()  # type: ignore[misc]
-            locks.enter(turn)
+            locks.enter(Started(frozenset(chance.sample("abc", chance.randint(1, 3))), work))
 
     threads = [threading.Thread(target=enter, args=(seed,)) for seed in range(4)]
     for thread in threads:
