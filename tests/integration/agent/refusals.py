@@ -34,9 +34,10 @@ def nothing_changes(stack: Stack, *, undone: bool = False) -> Iterator[None]:
     before = _picture(stack)
     seen = len(stack.storpool.sim.requests())
     yield
-    assert _picture(stack) == before
+    after = _picture(stack)
+    assert after == before, f"{before} became {after}"
     changes = [one["query"] for one in stack.storpool.sim.requests()[seen:] if one["method"] == "POST"]
-    assert undone or not changes
+    assert undone or not changes, changes
 
 
 def refused(

@@ -100,10 +100,13 @@ def test_a_transient_machine_that_is_off_does_not_exist(scene: Scene, volume: st
 
 def test_a_target_that_is_taken_is_not_used(scene: Scene, volume: str) -> None:
     other = scene.stack.create()
-    with _connected(scene, other) as path, SilentGuest([Disk(path, "vdb")]) as machine:
-        with nothing_changes(scene.stack, undone=True):
-            reply = scene.send({"command": "attachDisk", "vm": machine.uuid, "volume": volume, "target": "vdb"})
-            assert list(machine.disk_sources()) == ["vdb"]
+    with (
+        _connected(scene, other) as path,
+        SilentGuest([Disk(path, "vdb")]) as machine,
+        nothing_changes(scene.stack, undone=True),
+    ):
+        reply = scene.send({"command": "attachDisk", "vm": machine.uuid, "volume": volume, "target": "vdb"})
+        assert list(machine.disk_sources()) == ["vdb"]
     refused(reply, ErrorCode.TARGET_TAKEN, says=(machine.name, "vdb"), facts={"vm": machine.uuid, "target": "vdb"})
     _undone(reply)
 
@@ -122,11 +125,15 @@ def test_a_machine_without_a_free_slot_gets_no_disk(scene: Scene, volume: str) -
 
 
 def test_a_disk_of_another_machine_stays_there(scene: Scene, volume: str) -> None:
-    with _connected(scene, volume) as path, SilentGuest([Disk(path, "vda")]) as owner, SilentGuest() as machine:
-        with nothing_changes(scene.stack):
-            reply = scene.send({"command": "attachDisk", "vm": machine.uuid, "volume": volume})
-            assert machine.disk_sources() == {}
-            assert owner.disk_sources() == {"vda": path}
+    with (
+        _connected(scene, volume) as path,
+        SilentGuest([Disk(path, "vda")]) as owner,
+        SilentGuest() as machine,
+        nothing_changes(scene.stack),
+    ):
+        reply = scene.send({"command": "attachDisk", "vm": machine.uuid, "volume": volume})
+        assert machine.disk_sources() == {}
+        assert owner.disk_sources() == {"vda": path}
     facts = {"volume": volume[1:], "vm": owner.uuid, "target": "vda"}
     says = (volume[1:], owner.name, "detach it there first")
     refused(reply, ErrorCode.DISK_IN_USE_BY_VM, says=says, facts=facts)

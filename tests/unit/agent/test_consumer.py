@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is settled, and on which channel. A tag means nothing on another one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pika.spec import Basic, BasicProperties
+from pydantic import SecretStr
+
+from storpool_agent.bus.consumer import Consumer, Delivery
+from storpool_agent.bus.link import Broker
+from storpool_agent.bus.topology import Declaration
+
+NOWHERE = Broker("127.0.0.1", 1, "/", "guest", SecretStr("guest"), None)
+
+
+@dataclass
+class FakeChannel:
+    """Notes what is acked."""
+
+    is_open: bool = True
+    acked: list[tuple[int, bool]] = field(default_factory=list[tuple[int, bool]])
+
+    def basic_ack(self, tag: int, multiple: bool = False) -> None:
+        self.acked.append((tag, multiple))
+
+
+class Inbox:
+    """Receives what a consumer hands on, and settles what a test names."""
+
+    def __init__(self) -> None:
+        self.got: list[Delivery] = []
+        self.settles: set[bytes] = set()
+        self.consumer = Consumer(NOWHERE, Declaration("kvm1", passive=False), self._receive)
+
+    def open(self) -> FakeChannel:
+        channel: Any = FakeChannel()
+        self.consumer._channel = channel
+        return channel  # type: ignore[no-any-return]
+
+    def deliver(self, channel: FakeChannel, *tags: int) -> None:
+        source: Any = channel
+        for tag in tags:
+            self.consumer._deliver(source, _tagged(tag), BasicProperties(), b"%d" % tag, control=False)
+        self.consumer._hand_on()
+
+    def _receive(self, batch: Sequence[Delivery]) -> Sequence[Delivery]:
+        self.got += batch
+        return [one for one in batch if one.body in self.settles]
+
+
+def test_a_batch_that_is_stored_whole_is_acked_by_one_frame() -> None:
+    inbox = Inbox()
+    inbox.settles = {b"1", b"2", b"3"}
+    channel = inbox.open()
+    inbox.deliver(channel, 1, 2, 3)
+    assert channel.acked == [(3, True)]
+
+
+def test_what_is_kept_back_is_not_acked_with_the_others() -> None:
+    inbox = Inbox()
+    inbox.settles = {b"1", b"3"}
+    channel = inbox.open()
+    inbox.deliver(channel, 1, 2, 3)
+    assert channel.acked == [(1, False), (3, False)]
+    inbox.consumer._ack([inbox.got[1]])
+    assert channel.acked[-1] == (2, True)
+
+
+def test_a_late_ack_does_not_settle_a_message_of_the_next_connection() -> None:
+    inbox = Inbox()
+    before = inbox.open()
+    inbox.deliver(before, 1, 2)
+    late = list(inbox.got)
+    inbox.consumer._lost()
+    after = inbox.open()
+    inbox.deliver(after, 1, 2)
+    inbox.consumer._ack(late)
+    assert (before.acked, after.acked) == ([], [])
+    inbox.consumer._ack(inbox.got[2:])
+    assert after.acked == [(2, True)]
+
+
+def test_an_ack_without_a_channel_is_dropped() -> None:
+    inbox = Inbox()
+    channel = inbox.open()
+    inbox.deliver(channel, 1)
+    channel.is_open = False
+    inbox.consumer._ack(inbox.got)
+    inbox.consumer._lost()
+    inbox.consumer._ack(inbox.got)
+    assert channel.acked == []
+
+
+def test_what_arrived_on_a_lost_connection_is_not_handed_on() -> None:
+    inbox = Inbox()
+    channel: Any = inbox.open()
+    inbox.consumer._deliver(channel, _tagged(1), BasicProperties(), b"1", control=False)
+    inbox.consumer._lost()
+    inbox.consumer._hand_on()
+    assert inbox.got == []
+
+
+def _tagged(tag: int) -> Basic.Deliver:
+    method = Basic.Deliver()
+    method.delivery_tag = tag
+    return method

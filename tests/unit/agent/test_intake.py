@@ -1,0 +1,198 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""From a delivery to what it becomes: a job, an answer, or a dead letter with its reason; acked when that is safe."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pytest_mock import MockerFixture
+
+from storpool_agent.bus.consumer import Delivery
+from storpool_agent.bus.publisher import Message
+from storpool_agent.errors import JournalUnavailable
+from storpool_agent.intake import Intake
+from storpool_agent.journal.journal import Journal, Outgoing
+from storpool_commands.envelope import ControlRequest, Request, Success
+from storpool_commands.errors import ErrorCode
+
+PING = {"command": "ping"}
+
+
+class Desk:
+    """An intake whose neighbours only take notes."""
+
+    def __init__(self, journal: Journal, mocker: MockerFixture, allowed: tuple[str, ...] = ()) -> None:
+        self.journal = journal
+        self.submitted: list[Request] = []
+        self.published: list[Message] = []
+        self.replayed: list[Outgoing] = []
+        self.settled: list[Delivery] = []
+        jobs: Any = mocker.Mock(submit=self.submitted.append)
+        control: Any = mocker.Mock(answer=_pong)
+        outbox: Any = mocker.Mock(send=self.replayed.extend)
+        publisher: Any = mocker.Mock(publish=self.published.append)
+        self.intake = Intake("kvm1", journal, jobs, control, outbox, publisher, allowed)
+        self.intake.settle = self.settled.append
+
+    def receive(self, *deliveries: Delivery) -> list[Delivery]:
+        return list(self.intake.receive(deliveries))
+
+    @property
+    def replies(self) -> list[dict[str, Any]]:
+        return [json.loads(one.body) for one in self.published if one.exchange == "storpool.replies"]
+
+    @property
+    def dead(self) -> list[Message]:
+        return [one for one in self.published if one.exchange == "storpool.dead"]
+
+
+@pytest.fixture
+def desk(journal: Journal, mocker: MockerFixture) -> Desk:
+    return Desk(journal, mocker)
+
+
+def delivery(
+    body: Mapping[str, Any] | bytes,
+    *,
+    control: bool = False,
+    reply_to: str | None = "mgmt",
+    publisher: str | None = None,
+) -> Delivery:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    channel: Any = object()
+    return Delivery(content, control, reply_to, "c1", publisher, 1, channel)
+
+
+def request(**changes: Any) -> dict[str, Any]:
+    return {"id": str(uuid4()), "protocol": 1, "body": PING, **changes}
+
+
+def test_a_good_request_is_stored_run_and_acked(desk: Desk) -> None:
+    good = delivery(request())
+    assert desk.receive(good) == [good]
+    assert [str(one.id) for one in desk.submitted] == [one.id for one in desk.journal.unfinished()]
+    assert desk.published == []
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"garbage", ErrorCode.NOT_JSON),
+        (b"[]", ErrorCode.INVALID_REQUEST),
+        (request(body={"command": "reboot"}), ErrorCode.UNKNOWN_COMMAND),
+        (request(protocol=2), ErrorCode.UNSUPPORTED_PROTOCOL),
+        (request(id="7"), ErrorCode.INVALID_ID),
+        (request(colour="red"), ErrorCode.UNKNOWN_FIELD),
+        (b" " * (1 << 20) + b"{}", ErrorCode.MESSAGE_TOO_LARGE),
+    ],
+)
+def test_a_bad_one_is_answered_and_dead_lettered_before_it_is_acked(
+    desk: Desk, body: Mapping[str, Any] | bytes, code: ErrorCode
+) -> None:
+    bad = delivery(body)
+    assert desk.receive(bad) == []
+    (reply,), (dead,) = desk.replies, desk.dead
+    assert (reply["code"], reply["sideEffects"], reply["host"]) == (code, "none", "kvm1")
+    assert (dead.body, dead.headers["code"], dead.headers["reason"]) == (bad.body, code, reply["message"])
+    assert desk.settled == []
+    dead.confirmed()
+    assert desk.settled == [bad]
+
+
+def test_a_bad_message_whose_dead_letter_is_refused_is_acked_all_the_same(desk: Desk) -> None:
+    bad = delivery(b"garbage")
+    desk.receive(bad)
+    refused = desk.dead[0].refused
+    assert refused is not None
+    refused("the broker has no room for it")
+    assert desk.settled == [bad]
+
+
+def test_a_batch_is_sorted_into_good_and_bad(desk: Desk) -> None:
+    good, bad, other = delivery(request()), delivery(b"garbage"), delivery(request())
+    assert desk.receive(good, bad, other) == [good, other]
+    assert len(desk.submitted) == 2
+    assert len(desk.dead) == 1
+
+
+@pytest.mark.parametrize("word", [None, "", "a.b", "#", "*", "a b", "x" * 64, "ü"])
+def test_a_reply_word_that_is_none_gets_no_reply(desk: Desk, word: str | None) -> None:
+    desk.receive(delivery(b"garbage", reply_to=word), delivery(request(progress=True), reply_to=word))
+    assert desk.replies == []
+    assert len(desk.dead) == 1
+
+
+def test_a_redelivered_request_is_run_once(desk: Desk) -> None:
+    body = request()
+    first, again = delivery(body), delivery(body)
+    assert desk.receive(first, again) == [first, again]
+    assert len(desk.submitted) == 1
+
+
+def test_a_finished_request_is_answered_from_the_journal(desk: Desk) -> None:
+    body = request()
+    desk.receive(delivery(body))
+    desk.journal.finish(body["id"], b"reply")
+    again = delivery(body, reply_to="other")
+    assert desk.receive(again) == [again]
+    assert [(one.routing_key, one.body) for one in desk.replayed] == [("kvm1.other", b"reply")]
+    assert len(desk.submitted) == 1
+
+
+def test_the_same_id_with_another_body_is_refused(desk: Desk) -> None:
+    body = request()
+    desk.receive(delivery(body))
+    desk.receive(delivery({**body, "progress": True}))
+    assert [reply["code"] for reply in desk.replies] == [ErrorCode.ID_CONFLICT]
+    assert len(desk.submitted) == 1
+
+
+def test_progress_is_told_when_it_is_stored(desk: Desk) -> None:
+    body = request(progress=True)
+    desk.receive(delivery(body))
+    assert [(reply["status"], reply["id"]) for reply in desk.replies] == [("accepted", body["id"])]
+
+
+def test_a_journal_that_cannot_be_written_refuses_all_of_the_batch(desk: Desk, mocker: MockerFixture) -> None:
+    mocker.patch.object(desk.journal, "accept", side_effect=JournalUnavailable("full", path="/journal.db"))
+    batch = [delivery(request()), delivery(request())]
+    assert desk.receive(*batch) == []
+    assert [reply["code"] for reply in desk.replies] == [ErrorCode.JOURNAL_UNAVAILABLE] * 2
+    assert desk.replies[0]["facts"] == {"path": "/journal.db"}
+    assert desk.submitted == []
+
+
+@pytest.mark.parametrize("control", [False, True])
+@pytest.mark.parametrize("publisher", [None, "mallory"])
+def test_only_allowed_publishers_are_heard(
+    journal: Journal, mocker: MockerFixture, control: bool, publisher: str | None
+) -> None:
+    desk = Desk(journal, mocker, ("mgmt",))
+    heard = delivery(request(), control=control, publisher="mgmt")
+    assert desk.receive(heard, delivery(request(), control=control, publisher=publisher)) == [heard]
+    assert desk.replies[-1]["code"] == ErrorCode.NOT_AUTHORIZED
+    assert len(desk.dead) == 1
+
+
+def test_a_control_request_is_answered_at_once_and_not_stored(desk: Desk) -> None:
+    body = request()
+    asked = delivery(body, control=True)
+    assert desk.receive(asked) == [asked]
+    assert [reply["id"] for reply in desk.replies] == [body["id"]]
+    assert desk.published[0].correlation_id == "c1"
+    assert desk.journal.unfinished() == []
+
+
+def _pong(asked: ControlRequest) -> Success:
+    return Success.model_validate(
+        {
+            "id": asked.id,
+            "host": "kvm1",
+            "result": {"command": "ping", "host": "kvm1", "version": "1", "time": "2026-01-01T00:00:00Z"},
+            "tookMs": 0.1,
+        },
+        strict=False,
+    )

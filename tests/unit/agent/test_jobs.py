@@ -1,0 +1,200 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""From accepted to replied: queued for its objects, cancelled or run, finished once."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from fake_host import FakeHost
+from storpool_agent.deadline import Deadline
+from storpool_agent.errors import JournalUnavailable
+from storpool_agent.host import Host
+from storpool_agent.jobs import MAX_ATTEMPTS, Jobs
+from storpool_agent.journal.journal import Arrival, Journal, Outgoing
+from storpool_agent.lanes import Lane
+from storpool_commands.catalogue import Command
+from storpool_commands.disks import ConnectPhysicalDisk
+from storpool_commands.envelope import Request
+from storpool_commands.errors import ErrorCode
+from storpool_commands.volumes import CreateVolume
+
+WAIT_S = 5.0
+CREATE = CreateVolume(size_bytes=512, template="dev")
+
+
+class FakeOutbox:
+    """Notes what is put out."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.sent: list[Outgoing] = []
+
+    def send(self, messages: list[Outgoing]) -> None:
+        with self.changed:
+            self.sent += messages
+            self.changed.notify_all()
+
+    def replies(self, count: int) -> list[dict[str, Any]]:
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.sent) >= count, WAIT_S)
+        return [json.loads(one.body) for one in self.sent]
+
+
+class Office:
+    """Jobs over fakes, with one worker that can be kept busy."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.fakes = FakeHost(journal)
+        self.outbox = FakeOutbox()
+        self.lane = Lane("fast", 1)
+        outbox: Any = self.outbox
+        host = Host("kvm1", self.fakes.storpool, self.fakes.devices, self.fakes.domains)
+        self.jobs = Jobs(host, journal, outbox, self.lane)
+        self.free = threading.Event()
+        self.lane.start()
+
+    def keep_busy(self) -> None:
+        self.lane.put(self._wait_until_free)
+
+    def submit(self, command: Command = CREATE, *, attempts: int = 0, **envelope: Any) -> str:
+        request = Request(id=uuid4(), protocol=1, body=command, **envelope)
+        self.journal.accept([Arrival(str(request.id), command.command, b"{}", None, "mgmt")])
+        self.jobs.submit(request, attempts)
+        return str(request.id)
+
+    def _wait_until_free(self) -> None:
+        self.free.wait(WAIT_S)
+
+    def close(self) -> None:
+        self.free.set()
+        self.jobs.abandon()
+        self.lane.drain()
+        assert self.lane.join(Deadline.after(WAIT_S))
+
+
+@pytest.fixture
+def office(journal: Journal) -> Iterator[Office]:
+    office = Office(journal)
+    yield office
+    office.close()
+
+
+def test_a_request_is_run_and_its_reply_put_out(office: Office) -> None:
+    request_id = office.submit()
+    (reply,) = office.outbox.replies(1)
+    assert (reply["id"], reply["status"]) == (request_id, "success")
+    record = office.journal.record(request_id)
+    assert record is not None
+    assert (record.state, record.attempts) == ("finished", 1)
+
+
+def test_a_queued_request_is_cancelled_once_and_never_run(office: Office) -> None:
+    office.keep_busy()
+    request_id = office.submit()
+    assert office.jobs.cancel(request_id) == "cancelled"
+    assert office.jobs.cancel(request_id) is None
+    office.free.set()
+    office.submit()
+    first, second = office.outbox.replies(2)
+    assert (first["id"], first["code"], second["status"]) == (request_id, ErrorCode.CANCELLED, "success")
+    record = office.journal.record(request_id)
+    assert record is not None
+    assert (record.state, record.attempts) == ("finished", 0)
+    assert len(office.outbox.sent) == 2
+
+
+def test_a_cancel_that_comes_as_the_request_starts_stops_the_attempt(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal's note must not set a request that was finished by its cancel back to running."""
+    outcomes: list[str | None] = []
+    start = office.journal.start
+
+    def started(request_id: str) -> int:
+        outcomes.append(office.jobs.cancel(request_id))
+        return start(request_id)
+
+    monkeypatch.setattr(office.journal, "start", started)
+    office.submit()
+    (reply,) = office.outbox.replies(1)
+    assert outcomes == ["stopping"]
+    assert reply["code"] == ErrorCode.CANCELLED
+    assert office.journal.unfinished() == []
+    assert office.fakes.storpool.volumes == {}
+
+
+def test_a_request_that_cannot_be_noted_as_started_is_not_run(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_request_id: str) -> int:
+        raise JournalUnavailable("full")
+
+    monkeypatch.setattr(office.journal, "start", start)
+    office.submit()
+    (reply,) = office.outbox.replies(1)
+    assert (reply["code"], reply["steps"]) == (ErrorCode.JOURNAL_UNAVAILABLE, [])
+
+
+def test_an_unknown_request_is_not_cancelled(office: Office) -> None:
+    assert office.jobs.cancel(str(uuid4())) is None
+
+
+def test_a_deadline_that_has_passed_is_not_started(office: Office) -> None:
+    office.submit(deadline=datetime.now(UTC) - timedelta(seconds=1))
+    assert office.outbox.replies(1)[0]["code"] == ErrorCode.DEADLINE_PASSED
+
+
+def test_a_request_that_was_started_once_goes_on_after_its_deadline(office: Office) -> None:
+    office.submit(attempts=1, deadline=datetime.now(UTC) - timedelta(seconds=1))
+    assert office.outbox.replies(1)[0]["status"] == "success"
+
+
+def test_a_request_that_the_agent_never_survived_is_not_run_again(office: Office) -> None:
+    office.submit(attempts=MAX_ATTEMPTS)
+    (reply,) = office.outbox.replies(1)
+    assert (reply["code"], reply["facts"]["attempts"]) == (ErrorCode.CRASH_LOOP, MAX_ATTEMPTS)
+
+
+def test_a_dry_run_says_that_it_cannot_be_had(office: Office) -> None:
+    office.submit(dry_run=True)
+    assert office.outbox.replies(1)[0]["code"] == ErrorCode.INVALID_COMMAND
+
+
+def test_a_failure_names_what_the_sender_named(office: Office) -> None:
+    office.submit(ConnectPhysicalDisk(volume="~a.b.c"))
+    (reply,) = office.outbox.replies(1)
+    assert (reply["code"], reply["facts"]["volume"]) == (ErrorCode.VOLUME_NOT_FOUND, "~a.b.c")
+
+
+def test_an_abandoned_request_keeps_no_failure(office: Office) -> None:
+    """It was the stop that made it fail: the next start runs it."""
+    office.keep_busy()
+    request_id = office.submit(ConnectPhysicalDisk(volume="~a.b.c"))
+    office.jobs.abandon()
+    office.free.set()
+    done = threading.Event()
+    office.lane.put(done.set)
+    assert done.wait(WAIT_S)
+    assert office.outbox.sent == []
+    assert [one.id for one in office.journal.unfinished()] == [request_id]
+
+
+def test_work_of_the_agents_own_takes_its_turn(office: Office) -> None:
+    office.keep_busy()
+    office.submit(ConnectPhysicalDisk(volume="~a.b.c"))
+    seen: list[int] = []
+    done = threading.Event()
+
+    def work() -> None:
+        seen.append(len(office.outbox.sent))
+        done.set()
+
+    office.jobs.alongside(frozenset({"volume:a.b.c"}), work)
+    office.free.set()
+    assert done.wait(WAIT_S)
+    assert seen == [1]

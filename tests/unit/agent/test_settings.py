@@ -1,0 +1,148 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""agent.toml, the environment over it, and secrets that are not shown."""
+
+from pathlib import Path
+
+import pytest
+
+from storpool_agent import settings as settings_module
+from storpool_agent.settings import (
+    Settings,
+    SettingsInvalid,
+    broker_address,
+    effective,
+    load,
+    login,
+    read_secret,
+    storpool_access,
+)
+from storpool_agent.storpool_conf import StorPoolConf
+
+MINIMAL = '[storpool]\napi = "127.0.0.1:81"\ntoken = "canary-token"\nour_id = 7\n'
+
+
+@pytest.fixture(autouse=True)
+def _no_storpool_conf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has."""
+    monkeypatch.setattr(settings_module, "read_conf", lambda: StorPoolConf(files=()))
+
+
+def loaded(directory: Path, text: str) -> Settings:
+    file = directory / "agent.toml"
+    file.write_text(text)
+    return load(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('hots = "kvm1"', "hots: no such setting"),
+        ("[amqp]\nurll = 'amqp://b'", "amqp.urll: no such setting"),
+        ("[lane]\nfast = 1", "lane: no such setting"),
+        ("[lanes]\nfast = 0", "lanes.fast: Input should be greater than or equal to 1"),
+        ("[lanes]\nfast = 'many'", "lanes.fast: Input should be a valid integer"),
+        ("[log]\nlevel = 'loud'", "log.level: Input should be 'debug', 'info', 'warning' or 'error'"),
+        ("host = 'kvm1.example.org'", "host: String should match pattern"),
+        ("[amqp]\nurl = 'amqp://broker/vhost'", "amqp: url must be amqp://host:port"),
+        ("[amqp]\nurl = 'amqp://broker'\nca = '/ca.pem'", "amqp: ca, cert and key need an amqps:// url"),
+        ("[amqp]\nurl = 'amqps://broker'\ncert = '/c.pem'", "amqp: cert and key belong together"),
+        ("[storpool]\nour_id = 0", "storpool.our_id: Input should be greater than or equal to 1"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(SettingsInvalid) as invalid:
+        loaded(tmp_path, text)
+    assert str(invalid.value).startswith(f"{tmp_path}/agent.toml: {problem}")
+
+
+def test_several_problems_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match=r"lanes\.fast: .*; hots: no such setting"):
+        loaded(tmp_path, 'hots = "kvm1"\n[lanes]\nfast = 0')
+
+
+def test_a_bad_value_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid) as invalid:
+        loaded(tmp_path, "[amqp]\nurl = 'http://user:canary-password@broker'")
+    assert "canary" not in str(invalid.value)
+
+
+def test_no_toml_is_told_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match="line 1"):
+        loaded(tmp_path, "host: kvm1")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match=r"none\.toml: no such file"):
+        load(tmp_path / "none.toml")
+
+
+def test_the_environment_goes_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORPOOL_AGENT__LANES__FAST", "3")
+    monkeypatch.setenv("STORPOOL_AGENT__HOST", "kvm9")
+    found = loaded(tmp_path, 'host = "kvm1"\n[lanes]\nfast = 8\nbulk = 4\n')
+    assert (found.host, found.lanes.fast, found.lanes.bulk) == ("kvm9", 3, 4)
+
+
+def test_an_unknown_variable_is_an_error_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORPOOL_AGENT__LANES__FSAT", "3")
+    with pytest.raises(SettingsInvalid, match=r"lanes\.fsat: no such setting"):
+        loaded(tmp_path, MINIMAL)
+
+
+def test_secrets_are_hidden(tmp_path: Path) -> None:
+    found = loaded(tmp_path, "[amqp]\nurl = 'amqp://agent:canary-password@broker:5673'\n" + MINIMAL)
+    shown = effective(found)
+    assert "canary" not in f"{shown} {found} {found!r}"
+    assert shown["amqp.url"] == "amqp://broker:5673"
+    assert set(shown["storpool.token"]) == {"*"}
+    assert (shown["storpool.our_id"], shown["lanes.fast"]) == ("7", "16")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
+def test_a_secret_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "token"
+    file.write_text("canary-token")
+    file.chmod(mode)
+    with pytest.raises(SettingsInvalid, match=f"{file}: others may read it; chmod 600 it"):
+        read_secret(file)
+
+
+def test_a_secret_is_the_first_line_of_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.touch(mode=0o600)
+    file.write_text(" canary-token \nmore\n")
+    assert read_secret(file).get_secret_value() == "canary-token"
+
+
+def test_a_missing_secret_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match="token: No such file or directory"):
+        read_secret(tmp_path / "token")
+
+
+def test_a_password_file_goes_over_the_url(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.touch(mode=0o600)
+    file.write_text("from-file")
+    amqp = loaded(tmp_path, f"[amqp]\nurl = 'amqp://us%40er:from-url@broker'\npassword_file = '{file}'\n").amqp
+    user, password = login(amqp)
+    assert (user, password and password.get_secret_value()) == ("us@er", "from-file")
+
+
+def test_a_certificate_needs_no_user(tmp_path: Path) -> None:
+    text = "[amqp]\nurl = 'amqps://broker'\ncert = '/c.pem'\nkey = '/k.pem'\n"
+    amqp = loaded(tmp_path, text).amqp
+    assert login(amqp) == (None, None)
+    assert broker_address(amqp) == ("broker", 5671)
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("[storpool]\nour_id = 7", "storpool.token_file is not set"),
+        ("[storpool]\ntoken = 't'", "storpool.our_id is not"),
+    ],
+)
+def test_what_nobody_says_of_storpool_is_asked_for(tmp_path: Path, text: str, missing: str) -> None:
+    with pytest.raises(SettingsInvalid, match=missing):
+        storpool_access(loaded(tmp_path, text).storpool)
