@@ -13,7 +13,7 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 class TcpProxy:
-    """Forwards TCP to `upstream`, in a thread of its own. While it is cut, it accepts nobody: connections are refused."""
+    """Forwards TCP to `upstream`, in a thread of its own. While it is cut, connections are refused."""
 
     def __init__(self, upstream: tuple[str, int]) -> None:
         self._upstream = upstream

@@ -131,7 +131,7 @@ class Domains(Protocol):
     def plug(self, domain: Domain, disk: Disk, deadline: Deadline) -> DiskInDomain:
         """Give the machine a disk, live and in its configuration as `disk` says, and read it back.
 
-        Raises TargetTaken, NoHotplugSlot, VmNotRunning, VmBusy, DiskConflict, DiskInUseByVm.
+        Raises TargetTaken, NoHotplugSlot, VmNotFound, VmNotRunning, VmBusy, DiskConflict, DiskInUseByVm.
         """
         ...
 
@@ -146,7 +146,7 @@ class Domains(Protocol):
     def resize(self, disk: DiskInDomain, size_bytes: int, deadline: Deadline) -> int:
         """Tell a running machine of its disk's new size; returns the size that QEMU then reports.
 
-        Raises GuestNotNotified, VmBusy.
+        Raises GuestNotNotified, VmBusy; VmNotFound and VmNotRunning when there is nobody to tell any more.
         """
         ...
 

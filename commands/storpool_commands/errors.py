@@ -94,7 +94,6 @@ _RETRYABLE = {
     ErrorCode.NO_ATTACHMENT_SLOT,
     ErrorCode.STORPOOL_CLIENT_DOWN,
     ErrorCode.STORPOOL_UNAVAILABLE,
-    ErrorCode.STORPOOL_BAD_ANSWER,
     ErrorCode.DEVICE_TIMEOUT,
     ErrorCode.DEVICE_MISMATCH,
     ErrorCode.DETACH_INCOMPLETE,
@@ -111,6 +110,7 @@ _RETRYABLE = {
 }
 _UNCERTAIN = {
     ErrorCode.STORPOOL_TIMEOUT,
+    ErrorCode.STORPOOL_BAD_ANSWER,
     ErrorCode.LIBVIRT_TIMEOUT,
     ErrorCode.CRASH_LOOP,
     ErrorCode.INTERNAL,

@@ -19,7 +19,7 @@ import libvirt
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.lines import Lines
 from storpool_agent.domains.refusals import connection_lost, translated
-from storpool_agent.errors import DeadlinePassed, LibvirtTimeout, VmBusy
+from storpool_agent.errors import LibvirtTimeout, LibvirtUnavailable, VmBusy
 
 T = TypeVar("T")
 Call = Callable[[libvirt.virDomain], T]
@@ -58,7 +58,7 @@ class DomainCalls:
         LibvirtTimeout also when the connection broke: the call was sent, and may have been carried out or not.
         """
         if deadline.passed:
-            raise DeadlinePassed("no time was left to call libvirt", vm=uuid)
+            raise LibvirtUnavailable("no time was left to call libvirt; it was not called", vm=uuid)
         self._enter(uuid)
         outcome: Future[T] = Future()
         name = f"libvirt/{uuid[:8]}"

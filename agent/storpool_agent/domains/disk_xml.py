@@ -3,7 +3,8 @@
 """libvirt's <disk>, written and read. Always through a tree: no value can end an attribute or an element."""
 
 from collections.abc import Iterable
-from os.path import realpath
+from pathlib import Path
+from stat import S_ISBLK
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from storpool_agent.domains.model import Disk
@@ -17,15 +18,24 @@ class SourcePaths:
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._named = frozenset(paths)
-        self._real = frozenset(realpath(path) for path in self._named)
+        self._things = {thing for path in self._named if (thing := _thing(path)) is not None}
 
     def lead_to(self, disk: Element) -> bool:
         path = source(disk)
-        if path is None:
-            return False
+        if path is None or path in self._named:
+            return path is not None
         # Only what is a device is looked at: a file may lie on a file system that does not answer.
         is_device = disk.get("type") == "block" or path.startswith(DEVICES)
-        return path in self._named or (is_device and realpath(path) in self._real)
+        return bool(self._things) and is_device and _thing(path) in self._things
+
+
+def _thing(path: str) -> tuple[int, int] | None:
+    """What is at the end of a path. None when nothing is, which is then nothing's equal."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return (0, found.st_rdev) if S_ISBLK(found.st_mode) else (found.st_dev, found.st_ino)
 
 
 def element(disk: Disk, target: str, scsi_unit: tuple[int, int] | None = None) -> str:

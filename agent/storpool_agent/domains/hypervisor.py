@@ -69,8 +69,6 @@ class Hypervisor:
         Unplugging(self._access, domain, disk, deadline).run(wait_guest_s)
 
     def resize(self, disk: DiskInDomain, size_bytes: int, deadline: Deadline) -> int:
-        """Raises VmNotRunning when there is no running machine to tell."""
-
         def tell(vm: libvirt.virDomain) -> int:
             # By source path, exactly: the disk at that target may be another one by now.
             vm.blockResize(disk.path, size_bytes, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)

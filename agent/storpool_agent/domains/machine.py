@@ -13,7 +13,7 @@ from storpool_agent.deadline import Deadline
 from storpool_agent.domains import disk_xml
 from storpool_agent.domains.disk_xml import SourcePaths
 from storpool_agent.domains.model import DiskInDomain, Domain
-from storpool_agent.errors import DeadlinePassed
+from storpool_agent.errors import LibvirtUnavailable
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _machines(connection: libvirt.virConnect, deadline: Deadline) -> Iterator[Ma
     persistent = {one.UUIDString() for one in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)}
     for one in everything:
         if deadline.passed:
-            raise DeadlinePassed("no time was left to look at every machine of this host")
+            raise LibvirtUnavailable("no time was left to look at every machine of this host")
         try:
             yield _machine(one, persistent=one.UUIDString() in persistent)
         except libvirt.libvirtError as error:

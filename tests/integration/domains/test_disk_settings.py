@@ -6,12 +6,13 @@ import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 
 from domains_contract import disk, soon
-from real_lab import RealLab
+from real_lab import RealLab, wait_for
 from storpool_agent.domains.model import Domain
 from storpool_agent.errors import DiskInUseByVm, LibvirtRefused
 from storpool_commands.disks import IoTune
@@ -73,11 +74,10 @@ def test_a_device_that_another_qemu_has_open_is_refused_by_its_lock(own_lab: Rea
 
 @contextmanager
 def opened_by_qemu_io(device: str) -> Generator[None]:
-    command = ["qemu-io", "-f", "raw", "-c", "read 0 512", "-c", "sleep 60000", device]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
+    with subprocess.Popen(["qemu-io", "-f", "raw", "-c", "sleep 60000", device]) as process:
         try:
-            process.stdout.readline()
+            lock = f":{Path(device).stat().st_ino} "
+            wait_for(lambda: lock in Path("/proc/locks").read_text(), 10)
             yield
         finally:
             process.kill()
