@@ -1,0 +1,116 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The unit is one that systemd takes, and keeps what the agent counts on; the example has every setting."""
+
+import configparser
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+
+from storpool_agent import app, cli
+from storpool_agent.settings import Settings, load
+
+SYSTEMD = Path(__file__).parents[2] / "systemd"
+UNIT = SYSTEMD / "storpool-agent.service"
+EXAMPLE = SYSTEMD / "agent.toml.example"
+VERIFY_TIMEOUT_S = 30.0
+SETTING = re.compile(r"^#(\w+ = .+)$", re.MULTILINE)
+HOST_NAME = "host"
+"""The one setting whose default depends on the machine."""
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+    program = tmp_path / "storpool-agent"
+    program.touch(mode=0o755)
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text().replace("/usr/bin/storpool-agent", str(program)))
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", copy],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=VERIFY_TIMEOUT_S,
+    )
+    assert (verified.returncode, about(UNIT.name, verified.stderr)) == (0, []), verified.stderr
+
+
+def test_systemd_waits_longer_than_the_agent_takes_to_stop() -> None:
+    assert float(service()["TimeoutStopSec"]) > app.DRAIN_S + 4 * app.FLUSH_S
+
+
+def test_settings_that_cannot_be_used_are_not_tried_again() -> None:
+    assert service()["RestartPreventExitStatus"] == str(cli.EX_CONFIG)
+
+
+def test_the_state_is_where_the_agent_looks_for_it_and_for_root_alone() -> None:
+    assert Path("/var/lib") / service()["StateDirectory"] == Settings.model_fields["state_dir"].default
+    assert service()["StateDirectoryMode"] == "0700"
+
+
+def test_the_example_as_it_stands_is_the_defaults() -> None:
+    assert load(EXAMPLE) == Settings()
+
+
+def test_the_example_has_every_setting_and_no_other() -> None:
+    assert set(flat(shown())) == set(flat(defaults(Settings)))
+
+
+def test_the_example_tells_the_defaults_as_they_are() -> None:
+    told = flat(shown())
+    having_one = {name: value for name, value in flat(defaults(Settings)).items() if value is not None}
+    assert {name: told[name] for name in having_one if name != HOST_NAME} == {
+        name: value for name, value in having_one.items() if name != HOST_NAME
+    }
+
+
+def test_the_example_loads_with_every_setting_set(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(uncommented().replace("amqp://", "amqps://"))  # certificates need TLS
+    assert load(file).amqp.cert == Path("/etc/storpool-agent/agent.pem")
+
+
+def uncommented() -> str:
+    return SETTING.sub(r"\1", EXAMPLE.read_text())
+
+
+def shown() -> dict[str, Any]:
+    return tomllib.loads(uncommented())
+
+
+def defaults(model: type[BaseModel]) -> dict[str, Any]:
+    """As TOML would have them."""
+    found: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            found[name] = defaults(type(field.default))
+        elif isinstance(field.default, SecretStr):
+            found[name] = field.default.get_secret_value()
+        else:
+            found[name] = str(field.default) if isinstance(field.default, Path) else field.default
+    return found
+
+
+def flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """By `section.name`."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= (
+            {f"{name}.{key}": one for key, one in flat(value).items()} if isinstance(value, dict) else {name: value}
+        )
+    return found
+
+
+def about(name: str, text: str) -> list[str]:
+    """Lines of systemd-analyze on this unit: it also reads, and complains of, other units of the machine."""
+    return [line for line in text.splitlines() if name in line]
+
+
+def service() -> dict[str, str]:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(UNIT.read_text())
+    return dict(parser["Service"])
