@@ -97,7 +97,7 @@ def failure(
         message=str(error),
         retry=retry_class(error.code),
         side_effects=attempt.side_effects if attempt else "none",
-        facts=error.facts,
+        facts={**_subjects(request), **error.facts},
         steps=attempt.steps if attempt else [],
         took_ms=_since_ms(started) if started is not None else 0,
     )
@@ -117,7 +117,7 @@ def _crashed(host: str, request: Request, attempt: Attempt, started: float) -> F
 
 
 def _subjects(request: Request) -> dict[str, str]:
-    """What the command is about, bound to every log line of it."""
+    """What the command is about, as the sender named it: in every log line of it, and in the facts of its failure."""
     named = ((key, getattr(request.body, key, None)) for key in ("volume", "snapshot", "path", "vm"))
     return {key: value for key, value in named if value is not None}
 

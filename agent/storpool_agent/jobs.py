@@ -91,14 +91,18 @@ class Jobs:
         """Stop a request: `cancelled` before it was run, `stopping` while it is; None when it is not under way."""
         with self._mutex:
             job = self._jobs.get(request_id)
-            if job is None:
+            if job is None or job.over:
                 return None
             if job.attempt is not None:
                 job.attempt.cancel()
                 return "stopping"
             job.over = True
         reply = dispatch.failure(self._host.name, job.request, Cancelled("cancelled before it was started"))
-        self._outbox.send(self._journal.finish(request_id, _body(reply)))
+        try:
+            self._outbox.send(self._journal.finish(request_id, _body(reply)))
+        except JournalUnavailable:
+            job.over = False
+            raise
         return "cancelled"
 
     def steps(self, request_id: str) -> list[str]:
@@ -126,11 +130,7 @@ class Jobs:
         self._enter(job, objects.resolve(named, self._host), partial(self._run, job))
 
     def _run(self, job: Job) -> None:
-        try:
-            reply = None if job.over else self._attempt(job)
-        except JournalUnavailable as error:
-            log.error("request left for the next start", request=str(job.request.id), reason=str(error))  # noqa: TRY400
-            reply = None
+        reply = self._attempt(job)
         if reply is None or self._is_abandoned(job, reply):
             self._leave(job)
         else:
@@ -138,17 +138,31 @@ class Jobs:
 
     def _attempt(self, job: Job) -> Success | Failure | None:
         """The reply, or None for a job that was cancelled just before."""
-        refusal = _refusal(job)
+        attempt = self._begin(job)
+        if attempt is None:
+            return None
+        refusal = _refusal(job) or self._start(job)
         if refusal is not None:
             return dispatch.failure(self._host.name, job.request, refusal)
-        number = 1 if isinstance(job.request.body, READ_ONLY) else self._journal.start(str(job.request.id))
-        attempt = Attempt(job.request, self._journal, number)
-        with self._mutex:
-            if job.over:
-                return None
-            job.attempt = attempt
         crash_point(f"{job.request.body.command}/started")
         return dispatch.execute(job.request, self._host, attempt)
+
+    def _begin(self, job: Job) -> Attempt | None:
+        """From here on a cancel stops the attempt; before, it ends the job."""
+        with self._mutex:
+            if not job.over:
+                job.attempt = Attempt(job.request, self._journal, job.attempts + 1)
+            return job.attempt
+
+    def _start(self, job: Job) -> AgentError | None:
+        """Note that it is run; why not, when it cannot be noted: a crash would then be counted by nobody."""
+        if isinstance(job.request.body, READ_ONLY):
+            return None
+        try:
+            self._journal.start(str(job.request.id))
+        except JournalUnavailable as error:
+            return error
+        return None
 
     def _is_abandoned(self, job: Job, reply: Success | Failure) -> bool:
         if isinstance(reply, Success) or not self._abandoned.is_set():

@@ -37,12 +37,14 @@ def scene(run_directory: object, services: None) -> Iterator[Scene]:
             assert_kept_secret(scene.secrets, raw, stack.agent)
 
 
-@pytest.fixture(autouse=True)
-def _no_fault_stays(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What a test did to the shared StorPool ends with it."""
-    yield
-    if "scene" in request.fixturenames:
-        request.getfixturevalue("scene").stack.storpool.sim.clear_faults()
+@pytest.fixture
+def volume(scene: Scene) -> Iterator[str]:
+    """A volume of 16 MiB, attached nowhere; what the test did to it and to StorPool ends with the test."""
+    made = scene.stack.create()
+    yield made
+    scene.stack.storpool.sim.clear_faults()
+    for client, _ in scene.stack.attachments(made):
+        scene.stack.storpool.detach(made[1:], client)
 
 
 @contextmanager

@@ -17,15 +17,6 @@ MIB = 1 << 20
 NOBODY = "~no.such.volume"
 
 
-@pytest.fixture
-def volume(scene: Scene) -> Iterator[str]:
-    """A volume of 16 MiB, attached nowhere."""
-    made = scene.stack.create()
-    yield made
-    for client, _ in scene.stack.attachments(made):
-        scene.stack.storpool.detach(made[1:], client)
-
-
 @pytest.mark.parametrize("spelling", [NOBODY, "/dev/storpool/vm-none", "vm-none"])
 def test_a_volume_that_does_not_exist_is_not_connected(scene: Scene, spelling: str) -> None:
     with nothing_changes(scene.stack):

@@ -2,26 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """A StorPool that is down, hangs, or answers what no StorPool would."""
 
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from integration.agent.refusals import Scene, nothing_changes, refused
+from agent_process import AgentProcess, Stack
+from integration.agent.refusals import Scene, assert_kept_secret, nothing_changes, refused
+from raw_client import raw_client
 from storpool_commands.errors import ErrorCode
 
 MIB = 1 << 20
 HTML = "<html><body><h1>502 Bad Gateway</h1></body></html>"
 SOON_S = 1.5
 """The time that the commands here are given."""
-
-
-@pytest.fixture
-def volume(scene: Scene) -> Iterator[str]:
-    made = scene.stack.create()
-    yield made
-    for client, _ in scene.stack.attachments(made):
-        scene.stack.storpool.detach(made[1:], client)
 
 
 def connect(volume: str, timeout_s: float = SOON_S) -> dict[str, Any]:
@@ -35,18 +32,17 @@ def resize(volume: str) -> dict[str, Any]:
 COMMANDS = pytest.mark.parametrize("command", [connect, resize])
 
 
-@COMMANDS
-def test_an_api_that_is_down_is_named(scene: Scene, volume: str, command: Any) -> None:
-    storpool = scene.stack.storpool
-    before = storpool.sim.state()["volumes"]
-    storpool.kill()
-    try:
-        reply = scene.send(command(volume))
-    finally:
-        storpool.start()
-    says = (storpool.api, "check that storpool_mgmt")
-    refused(reply, ErrorCode.STORPOOL_UNAVAILABLE, says=says, facts={"api": storpool.api})
-    assert (storpool.sim.state()["volumes"], scene.stack.attachments(volume)) == (before, [])
+def test_an_api_that_is_down_is_named(stack: Stack) -> None:
+    volume = stack.create()
+    before = stack.storpool.sim.state()["volumes"]
+    with raw_client(stack.amqp_url) as raw:
+        stack.storpool.kill()
+        replies = [raw.reply(raw.ask(command(volume))) for command in (connect, resize)]
+        stack.storpool.start()
+    for reply in replies:
+        says = (stack.storpool.api, "check that storpool_mgmt")
+        refused(reply, ErrorCode.STORPOOL_UNAVAILABLE, says=says, facts={"api": stack.storpool.api})
+    assert (stack.storpool.sim.state()["volumes"], stack.attachments(volume)) == (before, [])
 
 
 @COMMANDS
@@ -77,14 +73,14 @@ def test_an_internal_error_of_storpool_is_passed_on_with_its_name(scene: Scene, 
     scene.stack.storpool.sim.fault({"kind": "error", "name": "internalError", "descr": "out of luck"}, times=None)
     with nothing_changes(scene.stack):
         reply = scene.send(connect(volume))
-    refused(reply, ErrorCode.STORPOOL_REFUSED, says=("out of luck",), facts={"name": "internalError"})
+    refused(reply, ErrorCode.STORPOOL_REFUSED, says=("out of luck",), facts={"error": "internalError"})
 
 
 def test_an_attach_that_hangs_unsent_leaves_nothing(scene: Scene, volume: str) -> None:
     scene.stack.storpool.sim.fault({"kind": "hang"}, query="VolumesReassignWait")
     with nothing_changes(scene.stack, undone=True):
         reply = scene.send(connect(volume))
-    refused(reply, ErrorCode.STORPOOL_TIMEOUT, facts={"query": "VolumesReassignWait"})
+    refused(reply, ErrorCode.STORPOOL_TIMEOUT, says=("VolumesReassignWait",), facts={"volume": volume})
 
 
 def test_an_attach_whose_answer_is_lost_is_found(scene: Scene, volume: str) -> None:
@@ -115,21 +111,34 @@ def test_a_device_that_never_comes_undoes_the_attach(scene: Scene, volume: str) 
     scene.stack.storpool.sim.fault({"kind": "late_link", "seconds": None}, query="VolumesReassignWait")
     with nothing_changes(scene.stack, undone=True):
         reply = scene.send(connect(volume))
-    refused(reply, ErrorCode.DEVICE_TIMEOUT, says=(volume[1:],), facts={"volume": volume[1:]})
+    refused(reply, ErrorCode.DEVICE_TIMEOUT, says=(volume[1:],))
     assert {step["step"]: step["status"] for step in reply["steps"]}["attach"] == "undone"
 
 
 def test_a_token_that_storpool_does_not_know_is_told_and_not_shown(scene: Scene, volume: str) -> None:
-    agent = scene.stack.agent
-    token_file = agent.directory / "token"
-    right = token_file.read_text()
-    token_file.write_text("canary-wrong-token")
-    try:
-        agent.restart()
+    with _agent_with_token(scene.stack, "canary-wrong-token") as agent, raw_client(scene.stack.amqp_url, "kvm2") as raw:
         with nothing_changes(scene.stack):
-            reply = scene.send(connect(volume))
-    finally:
-        token_file.write_text(right)
-        agent.restart()
-    refused(reply, ErrorCode.STORPOOL_UNAUTHORIZED, says=("SP_AUTH_TOKEN",), facts={"api": scene.stack.storpool.api})
-    assert "canary-wrong-token" not in agent.log_file.read_text()
+            reply = raw.reply(raw.ask(connect(volume)))
+        assert_kept_secret(("canary-wrong-token",), raw, agent)
+    facts = {"api": scene.stack.storpool.api}
+    refused({**reply, "host": "kvm1"}, ErrorCode.STORPOOL_UNAUTHORIZED, says=("SP_AUTH_TOKEN",), facts=facts)
+
+
+@contextmanager
+def _agent_with_token(stack: Stack, token: str) -> Iterator[AgentProcess]:
+    """Another host's agent on the same broker and StorPool."""
+    with tempfile.TemporaryDirectory() as directory:
+        agent = AgentProcess(
+            Path(directory),
+            {
+                **stack.settings,
+                "host": "kvm2",
+                "state_dir": str(Path(directory) / "state"),
+                "storpool": {"api": stack.storpool.api, "token": token, "our_id": 2},
+            },
+        )
+        try:
+            agent.start()
+            yield agent
+        finally:
+            agent.kill()
