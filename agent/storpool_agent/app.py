@@ -195,6 +195,7 @@ def _stop(parts: _Parts) -> None:
         parts.abandon.set()
         parts.lane.join(Deadline.after(FLUSH_S))
     parts.abandon.set()
+    parts.jobs.wait_stored(Deadline.after(FLUSH_S))
     parts.publisher.wait_idle(Deadline.after(FLUSH_S))
     parts.consumer.link.stop(FLUSH_S)
     parts.publisher.link.stop(FLUSH_S)

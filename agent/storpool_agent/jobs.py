@@ -3,7 +3,7 @@
 """The requests that are accepted and not finished: queued for their objects, run in their lane, replied to."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -13,9 +13,10 @@ import structlog
 from storpool_agent import dispatch, objects
 from storpool_agent.attempt import Attempt
 from storpool_agent.crash import crash_point
+from storpool_agent.deadline import Deadline
 from storpool_agent.errors import AgentError, Cancelled, CrashLoop, DeadlinePassed, InvalidCommand, JournalUnavailable
 from storpool_agent.host import Host
-from storpool_agent.journal.journal import Journal
+from storpool_agent.journal.journal import Journal, Outgoing
 from storpool_agent.lanes import Lane
 from storpool_agent.locks import Locks, Turn
 from storpool_agent.outbox import Outbox
@@ -59,6 +60,8 @@ class Jobs:
         self._locks = Locks()
         self._mutex = threading.Lock()
         self._jobs: dict[str, Job] = {}
+        self._storing = 0
+        self._stored = threading.Condition(self._mutex)
         self._abandoned = threading.Event()
 
     def submit(self, request: Request, attempts: int = 0) -> None:
@@ -112,6 +115,11 @@ class Jobs:
         """The agent stops before its work is done: store no replies of what fails from now on; it is run again."""
         self._abandoned.set()
 
+    def wait_stored(self, deadline: Deadline) -> bool:
+        """Wait until what the workers have finished is stored and on its way; false when it is not at the deadline."""
+        with self._stored:
+            return self._stored.wait_for(lambda: not self._storing, deadline.remaining_s)
+
     def _enter(self, job: Job, keys: frozenset[str], work: Callable[[], None]) -> None:
         turn = Turn(keys, lambda: self._lane.put(work))
         job.turns.append(turn)
@@ -122,17 +130,11 @@ class Jobs:
         self._enter(job, objects.resolve(named, self._host), partial(self._run, job))
 
     def _run(self, job: Job) -> None:
-        request_id = str(job.request.id)
-        try:
-            if not job.over:
-                self._conclude(job, self._attempt(job))
-        except JournalUnavailable as error:
-            log.error("request left for the next start", request=request_id, reason=str(error))  # noqa: TRY400
-        finally:
-            with self._mutex:
-                self._jobs.pop(request_id, None)
-            for turn in reversed(job.turns):
-                self._locks.leave(turn)
+        reply = self._attempt(job)
+        if reply is None or self._is_abandoned(job, reply):
+            self._leave(job)
+        else:
+            self._finish(job, _body(reply))
 
     def _attempt(self, job: Job) -> Success | Failure | None:
         """The reply, or None for a job that was cancelled just before."""
@@ -162,26 +164,46 @@ class Jobs:
             return error
         return None
 
-    def _conclude(self, job: Job, reply: Success | Failure | None) -> None:
-        if reply is None:
-            return
-        if isinstance(reply, Failure) and self._abandoned.is_set():
-            log.info("request left for the next start", request=str(job.request.id), code=reply.code)
-            return
-        self._finish(job, reply)
+    def _is_abandoned(self, job: Job, reply: Success | Failure) -> bool:
+        if isinstance(reply, Success) or not self._abandoned.is_set():
+            return False
+        log.info("request left for the next start", request=str(job.request.id), code=reply.code)
+        return True
 
-    def _finish(self, job: Job, reply: Success | Failure) -> None:
-        body = _body(reply)
-        while True:
-            try:
-                outgoing = self._journal.finish(str(job.request.id), body)
-                break
-            except JournalUnavailable as error:
-                log.error("reply not stored", request=str(job.request.id), reason=str(error))  # noqa: TRY400
-                if self._abandoned.wait(FINISH_RETRY_S):
-                    raise
+    def _finish(self, job: Job, body: bytes) -> None:
+        """The worker takes the next job while this one's reply is stored; its objects stay taken until it is."""
+        with self._mutex:
+            self._storing += 1
+        request_id = str(job.request.id)
+        self._journal.finish_soon(request_id, body, partial(self._finished, job), partial(self._not_stored, job, body))
+
+    def _finished(self, job: Job, outgoing: Sequence[Outgoing]) -> None:
         crash_point(f"{job.request.body.command}/finished")
         self._outbox.send(outgoing)
+        self._leave(job)
+        self._tell_stored()
+
+    def _not_stored(self, job: Job, body: bytes, error: Exception) -> None:
+        log.error("reply not stored", request=str(job.request.id), reason=str(error))
+        self._lane.put(partial(self._finish_again, job, body))
+        self._tell_stored()
+
+    def _finish_again(self, job: Job, body: bytes) -> None:
+        if self._abandoned.wait(FINISH_RETRY_S):
+            self._leave(job)
+        else:
+            self._finish(job, body)
+
+    def _tell_stored(self) -> None:
+        with self._stored:
+            self._storing -= 1
+            self._stored.notify_all()
+
+    def _leave(self, job: Job) -> None:
+        with self._mutex:
+            self._jobs.pop(str(job.request.id), None)
+        for turn in reversed(job.turns):
+            self._locks.leave(turn)
 
 
 def _body(reply: Success | Failure) -> bytes:

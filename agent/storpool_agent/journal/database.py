@@ -20,6 +20,8 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 Change = Callable[[sqlite3.Connection], T]
+Done = Callable[[T], None]
+Failed = Callable[[Exception], None]
 
 BALLAST_BYTES = 4 * 1024 * 1024
 """Given back to the file system when it is full, so that what runs can still store its replies."""
@@ -28,7 +30,8 @@ BALLAST_BYTES = 4 * 1024 * 1024
 @dataclass
 class _Waiting(Generic[T]):
     change: Change[T]
-    awaited: bool = True
+    told: Callable[["_Waiting[T]"], None] | None = None
+    """Who is told of the end, unless it waits for it."""
     result: T | None = None
     error: Exception | None = None
     done: bool = False
@@ -38,8 +41,8 @@ class Database:
     """Transactions that are on disk when `write` returns.
 
     WAL with synchronous=FULL: a commit is one fdatasync (SQLite documentation, "Performance considerations" of
-    WAL). Threads that want to write while another commits are written by one of them in one transaction, so the
-    price of the sync is shared. Any thread may call any method.
+    WAL). What is to be written while one thread commits is written by it, or by the first that waits, in one
+    transaction, so the price of the sync is shared. Any thread may call any method.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -47,6 +50,7 @@ class Database:
         self._path = directory / "journal.db"
         self._ballast = directory / "ballast"
         self._waiting: list[_Waiting[Any]] = []
+        self._urgent = False
         self._waiting_lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
@@ -69,24 +73,45 @@ class Database:
         Raises JournalUnavailable, and whatever the change raises.
         """
         mine = _Waiting(change)
-        with self._waiting_lock:
-            self._waiting.append(mine)
+        self._queue(mine)
+        batch: list[_Waiting[Any]] = []
         with self._write_lock:
             if not mine.done:
-                self._commit_waiting()
+                batch = self._commit_waiting()
+        _tell(batch)
+        self._commit_urgent()
         if mine.error is not None:
             raise mine.error
         return mine.result  # type: ignore[return-value]
 
+    def write_soon(self, change: Change[T], done: Done[T], failed: Failed) -> None:
+        """Run the change with the next commit, which is made at once, and tell when it is on disk.
+
+        The thread that happens to commit tells it: this one, or one that is about to write something of its own.
+        So what is told neither waits nor writes.
+        """
+
+        def told(mine: _Waiting[T]) -> None:
+            if mine.error is not None:
+                failed(mine.error)
+            else:
+                done(mine.result)  # type: ignore[arg-type]
+
+        with self._waiting_lock:
+            self._waiting.append(_Waiting(change, told))
+            self._urgent = True
+        self._commit_urgent()
+
     def write_later(self, change: Change[None]) -> None:
         """Run the change with the next commit, or at `flush`. A crash may lose it."""
-        with self._waiting_lock:
-            self._waiting.append(_Waiting(change, awaited=False))
+        self._queue(_Waiting(change, self._report_lost))
 
     def flush(self) -> None:
         """Commit what was left for later. Raises JournalUnavailable."""
         with self._write_lock:
-            self._commit_waiting()
+            batch = self._commit_waiting()
+        _tell(batch)
+        self._commit_urgent()
 
     def read(self, query: Change[T]) -> T:
         """Run a query; it sees every write that has returned. Raises JournalUnavailable."""
@@ -102,11 +127,26 @@ class Database:
             self._reader.close()
             self._writer.close()
 
-    def _commit_waiting(self) -> None:
+    def _queue(self, one: _Waiting[Any]) -> None:
+        with self._waiting_lock:
+            self._waiting.append(one)
+
+    def _commit_urgent(self) -> None:
+        """Until nothing urgent is left, or another thread commits: it comes here when it is done."""
+        while self._urgent and self._write_lock.acquire(blocking=False):
+            try:
+                batch = self._commit_waiting()
+            finally:
+                self._write_lock.release()
+            _tell(batch)
+
+    def _commit_waiting(self) -> list[_Waiting[Any]]:
+        """Returns what is to be told once the lock is released."""
         with self._waiting_lock:
             batch, self._waiting = self._waiting, []
+            self._urgent = False
         if not batch:
-            return
+            return batch
         try:
             self._transaction(batch)
         except Exception:  # noqa: BLE001 - each change is run again alone, and fails alone
@@ -114,8 +154,11 @@ class Database:
                 self._alone(one)
         for one in batch:
             one.done = True
-            if one.error is not None and not one.awaited:
-                log.warning("journal write lost", path=str(self._path), reason=str(one.error))
+        return batch
+
+    def _report_lost(self, one: _Waiting[None]) -> None:
+        if one.error is not None:
+            log.warning("journal write lost", path=str(self._path), reason=str(one.error))
 
     def _transaction(self, batch: list[_Waiting[Any]]) -> None:
         self._writer.execute("BEGIN IMMEDIATE")
@@ -154,6 +197,12 @@ class Database:
         if error.sqlite_errorcode == sqlite3.SQLITE_FULL and self._ballast.exists():
             self._ballast.unlink(missing_ok=True)
             log.error("journal full", path=str(self._path), reason=str(error))
+
+
+def _tell(batch: list[_Waiting[Any]]) -> None:
+    for one in batch:
+        if one.told is not None:
+            one.told(one)
 
 
 def _unavailable(path: Path, error: Exception) -> JournalUnavailable:

@@ -5,12 +5,12 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from time import time
 
-from storpool_agent.journal.database import Database
+from storpool_agent.journal.database import Change, Database, Done
 from storpool_commands import topology
 from storpool_commands.control import State
 
@@ -109,6 +109,15 @@ class Journal:
 
     def finish(self, request_id: str, reply: bytes) -> list[Outgoing]:
         """Store the reply and put it out, in one commit; returns what is to be published now."""
+        return self._database.write(self._finishing(request_id, reply))
+
+    def finish_soon(
+        self, request_id: str, reply: bytes, done: Done[list[Outgoing]], failed: Callable[[Exception], None]
+    ) -> None:
+        """As `finish`, for a caller that has something else to do than to wait (see Database.write_soon)."""
+        self._database.write_soon(self._finishing(request_id, reply), done, failed)
+
+    def _finishing(self, request_id: str, reply: bytes) -> Change[list[Outgoing]]:
         now = time()
 
         def change(db: sqlite3.Connection) -> list[Outgoing]:
@@ -119,7 +128,7 @@ class Journal:
             db.execute("DELETE FROM note WHERE command = ?", (request_id,))
             return [_put_reply(db, self._host, word, request_id, reply, now) for word in reply_to.split()]
 
-        return self._database.write(change)
+        return change
 
     def unfinished(self) -> list[Stored]:
         """What was accepted and has no reply, in order of arrival."""
