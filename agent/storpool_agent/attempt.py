@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One attempt at one request: its steps, its notes, its cancel."""
 
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from time import monotonic
@@ -44,7 +43,7 @@ class Attempt:
         self._command = request.body.command
         self._journal = journal
         self._steps: list[tuple[Step, bool]] = []
-        self._cancelled = threading.Event()
+        self._cancelled = False
 
     @property
     def steps(self) -> list[Step]:
@@ -58,7 +57,7 @@ class Attempt:
     @contextmanager
     def step(self, name: str, *, changes: bool = False) -> Generator[RunningStep]:
         """Take a step. Raises Cancelled instead of taking it when the request has been cancelled."""
-        if self._cancelled.is_set():
+        if self._cancelled:
             raise Cancelled(f"cancelled before the step {name}", step=name)
         running = RunningStep()
         started = monotonic()
@@ -121,7 +120,7 @@ class Attempt:
 
     def cancel(self) -> None:
         """Stop before the next step."""
-        self._cancelled.set()
+        self._cancelled = True
 
     def _ended(self, name: str, status: Literal["done", "already", "failed"], started: float, *, changed: bool) -> None:
         took_ms = round((monotonic() - started) * 1000, 3)

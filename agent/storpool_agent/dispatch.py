@@ -118,8 +118,8 @@ def _crashed(host: str, request: Request, attempt: Attempt, started: float) -> F
 
 def _subjects(request: Request) -> dict[str, str]:
     """What the command is about, as the sender named it: in every log line of it, and in the facts of its failure."""
-    named = ((key, getattr(request.body, key, None)) for key in ("volume", "snapshot", "path", "vm"))
-    return {key: value for key, value in named if value is not None}
+    fields = vars(request.body)
+    return {key: fields[key] for key in ("volume", "snapshot", "path", "vm") if fields.get(key) is not None}
 
 
 def _since_ms(started: float) -> float:

@@ -38,10 +38,10 @@ class Named:
 
 def named(command: object) -> Named:
     """Read off the fields that every command calls the same."""
-    volume = getattr(command, "volume", None) or getattr(command, "path", None)
-    snapshot = getattr(command, "snapshot", None)
-    text = snapshot or volume
-    return Named(parse(text) if text else None, snapshot is not None, getattr(command, "vm", None))
+    fields = vars(command)
+    snapshot = fields.get("snapshot")
+    text = snapshot or fields.get("volume") or fields.get("path")
+    return Named(parse(text) if text else None, snapshot is not None, fields.get("vm"))
 
 
 def resolve(objects: Named, host: Host) -> frozenset[str]:

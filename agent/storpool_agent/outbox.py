@@ -36,6 +36,7 @@ class Outbox:
         self._publisher = publisher
         self._mutex = threading.Lock()
         self._under_way: set[int] = set()
+        self._confirmed: list[Outgoing] = []
         self._postponed = False
         self._changed = threading.Event()
         self._stopping = threading.Event()
@@ -68,38 +69,48 @@ class Outbox:
             message_id=outgoing.message_id,
             body=outgoing.body,
             mandatory=bool(outgoing.mandatory),
-            confirmed=partial(self._confirmed, outgoing),
-            refused=partial(self._refused, outgoing),
+            confirmed=partial(self._on_confirmed, outgoing),
+            refused=partial(self._on_refused, outgoing),
         )
 
-    def _confirmed(self, outgoing: Outgoing) -> None:
+    def _on_confirmed(self, outgoing: Outgoing) -> None:
         crash_point("reply/confirmed")
-        self._journal.confirmed(outgoing)
-        self._done(outgoing)
+        with self._mutex:
+            self._confirmed.append(outgoing)
+        self._changed.set()
 
-    def _refused(self, outgoing: Outgoing, _reason: str) -> None:
+    def _on_refused(self, outgoing: Outgoing, _reason: str) -> None:
         self._journal.postpone(outgoing)
         self._postponed = True
-        self._done(outgoing)
-
-    def _done(self, outgoing: Outgoing) -> None:
         with self._mutex:
             self._under_way.discard(outgoing.seq)
         self._changed.set()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        last = False
+        while not last:
             self._changed.wait(RETRY_S if self._postponed else None)
             self._changed.clear()
-            self._stopping.wait(SETTLE_S)
+            last = self._stopping.wait(SETTLE_S)
             try:
                 self._settle()
             except JournalUnavailable as error:
                 log.error("outbox not written", reason=str(error))  # noqa: TRY400 - one line, for the admin
+                self._changed.set()
                 self._stopping.wait(RETRY_S)
 
     def _settle(self) -> None:
+        self._forget_confirmed()
         self._journal.flush()
         if self._postponed:
             self._postponed = self._journal.has_postponed()
             self.send(self._journal.due())
+
+    def _forget_confirmed(self) -> None:
+        with self._mutex:
+            seqs = [one.seq for one in self._confirmed]
+        if seqs:
+            self._journal.confirmed(seqs)
+        with self._mutex:
+            del self._confirmed[: len(seqs)]
+            self._under_way.difference_update(seqs)

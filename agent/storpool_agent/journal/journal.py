@@ -125,7 +125,6 @@ class Journal:
                 "UPDATE command SET state = 'finished', finished_at = ?, reply = ? WHERE id = ? RETURNING reply_to",
                 (now, reply, request_id),
             ).fetchone()
-            db.execute("DELETE FROM note WHERE command = ?", (request_id,))
             return [_put_reply(db, self._host, word, request_id, reply, now) for word in reply_to.split()]
 
         return change
@@ -244,13 +243,10 @@ class Journal:
         query = "SELECT EXISTS (SELECT 1 FROM outbox WHERE tries > 0)"
         return bool(self._database.read(lambda db: db.execute(query).fetchone()[0]))
 
-    def confirmed(self, message: Outgoing) -> None:
-        """The broker has it. Written with the next commit: losing this means that it is published twice."""
-
-        def change(db: sqlite3.Connection) -> None:
-            db.execute("DELETE FROM outbox WHERE seq = ?", (message.seq,))
-
-        self._database.write_later(change)
+    def confirmed(self, seqs: Sequence[int]) -> None:
+        """The broker has them. One statement for all: each gives Python's lock away, and has to wait for it again."""
+        query = "DELETE FROM outbox WHERE seq IN (SELECT value FROM json_each(?))"
+        self._database.write(lambda db: db.execute(query, (json.dumps(seqs),)))
 
     def postpone(self, message: Outgoing) -> None:
         """The broker would not take it, or knew nobody to give it to: try again after 1, 2, 4 ... 60 s."""

@@ -24,7 +24,7 @@ CREATE TABLE command (
 CREATE INDEX unfinished ON command (seq) WHERE state != 'finished';
 CREATE INDEX finished ON command (finished_at) WHERE state = 'finished';
 
-CREATE TABLE note (                         -- what a command must find again after a crash
+CREATE TABLE note (                         -- what a command must find again after a crash; goes with it
     command TEXT NOT NULL REFERENCES command (id) ON DELETE CASCADE,
     kind TEXT NOT NULL,
     target TEXT NOT NULL,
