@@ -75,14 +75,14 @@ def test_a_finished_request_is_not_run_again(journal: Journal) -> None:
     assert (record.state, record.reply) == ("finished", b"reply")
 
 
-def test_notes_end_with_their_request(journal: Journal) -> None:
+def test_a_note_is_its_requests_own(journal: Journal) -> None:
     accept(journal, arrival())
+    accept(journal, arrival("r2"))
     journal.note("r1", "attach", "a.b.c")
     journal.note("r1", "attach", "a.b.c")
     assert journal.noted("r1", "attach", "a.b.c")
     assert not journal.noted("r1", "attach", "a.b.d")
-    journal.finish("r1", b"reply")
-    assert not journal.noted("r1", "attach", "a.b.c")
+    assert not journal.noted("r2", "attach", "a.b.c")
 
 
 def test_the_highest_generation_stays(journal: Journal) -> None:
@@ -110,7 +110,7 @@ def test_records_are_listed_the_newest_first(journal: Journal) -> None:
 
 def test_what_is_confirmed_is_sent_no_more(journal: Journal) -> None:
     (outgoing,) = _finished(journal)
-    journal.confirmed(outgoing)
+    journal.confirmed([outgoing.seq])
     journal.flush()
     assert journal.due() == []
 
