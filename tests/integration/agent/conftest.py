@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Agents for the tests: one of a test's own, and one that the tests of a module leave as they found it."""
+"""Agents for the tests: one of a test's own, and one that is shared."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,9 +23,9 @@ def stack() -> Iterator[Stack]:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def scene(run_directory: object, services: None) -> Iterator[Scene]:
-    """A stack that the module's tests share. At their end: one reply for each request, and no secret anywhere."""
+    """A stack for all tests that leave it as they found it. In the end: one reply per request, no secret anywhere."""
     with _user() as (user, password), running_stack(start=False, amqp=_login(user, password)) as stack:
         rabbitmqctl("set_permissions", "--vhost", vhost_of(stack.amqp_url), user, ".*", ".*", ".*")
         stack.agent.start()

@@ -22,7 +22,7 @@ from storpool_commands.errors import ErrorCode
 MIB = 1 << 20
 PING = {"command": "ping"}
 EX_CONFIG = 78
-SLOW_S = 1.5
+SLOW_S = 1.0
 
 
 def resize(volume: str, size_mib: int = 32) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def test_connections_that_break_under_load_lose_no_request_and_run_none_twice() 
 def test_sigterm_lets_running_commands_finish_and_keeps_the_queued_for_the_next_start() -> None:
     with running_stack(lanes={"fast": 2}) as stack, raw_client(stack.amqp_url) as raw:
         volumes = [stack.create() for _ in range(4)]
-        stack.storpool.sim.fault({"kind": "delay", "seconds": 1.5}, query="VolumeUpdate", times=2)
+        stack.storpool.sim.fault({"kind": "delay", "seconds": SLOW_S}, query="VolumeUpdate", times=2)
         ids = [raw.ask(resize(volume)) for volume in volumes]
         _until(lambda: len(stack.storpool.sim.requests("Volume")) + len(stack.agent.events("started")) >= 2)
         time.sleep(0.3)
