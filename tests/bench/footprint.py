@@ -6,13 +6,13 @@ import subprocess
 import sys
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from statistics import median
 from time import perf_counter, sleep, time
 
 from agent_process import Stack, running_stack
 from bench.figures import Figure, Goal, alone, compared
 from bench.load import Load, load_on
+from bench.process import rss_mib
 from bench.rounds import interleaved
 
 IDLE_S = 2.0
@@ -21,7 +21,8 @@ PAIRS = 200
 STARTS = 5
 IMPORT_TIMEOUT_S = 30.0
 RSS = Goal("<=", 80, of="agent")
-FLAT = Goal("<=", 1.1)
+FLAT = Goal("<=", 1.05)
+"""Threads and SQLite take what they need with the first requests; what grows after that would grow for ever."""
 START = Goal("<=", 1.5, of="agent")
 
 
@@ -29,8 +30,9 @@ def figures(rounds: int) -> list[Figure]:
     with running_stack(log={"level": "info"}) as stack, load_on(stack.amqp_url) as load:
         starts = [_start_s(stack) for _ in range(STARTS)]
         sleep(IDLE_S)
-        idle = _rss_mib(stack.agent.pid)
+        idle = rss_mib(stack.agent.pid)
         after_pings = _after_pings(stack, load)
+        after_more = _after_pings(stack, load)
         after_pairs = _after_pairs(stack, load)
     imports = interleaved(
         {"agent": partial(_python_ms, "import storpool_agent.app"), "bare": partial(_python_ms, "pass")}, rounds
@@ -40,8 +42,9 @@ def figures(rounds: int) -> list[Figure]:
     return [
         alone("d", "RSS idle", "MiB", [idle], RSS),
         alone("d", pings, "MiB", [after_pings], RSS),
-        compared("d", pings, "MiB", [after_pings], [idle], "idle", FLAT),
-        compared("d", f"RSS after {PAIRS} connects, disconnects", "MiB", [after_pairs], [after_pings], pings, FLAT),
+        compared("d", pings, "MiB", [after_pings], [idle], "idle"),
+        compared("d", f"RSS after {2 * PINGS:,} pings", "MiB", [after_more], [after_pings], pings, FLAT),
+        compared("d", f"RSS after {PAIRS} connects, disconnects", "MiB", [after_pairs], [after_more], "before", FLAT),
         alone("d", "start to READY", "s", starts, START),
         alone("d", "import storpool_agent.app", "ms", [median(loading)]),
     ]
@@ -59,7 +62,7 @@ def _start_s(stack: Stack) -> float:
 def _after_pings(stack: Stack, load: Load) -> float:
     load.send(stack.host, {"command": "ping"}, repeat=PINGS, window=64)
     sleep(IDLE_S)
-    return _rss_mib(stack.agent.pid)
+    return rss_mib(stack.agent.pid)
 
 
 def _after_pairs(stack: Stack, load: Load) -> float:
@@ -67,13 +70,7 @@ def _after_pairs(stack: Stack, load: Load) -> float:
     pair = [{"command": f"{verb}PhysicalDisk", "volume": volume} for verb in ("connect", "disconnect")]
     load.send(stack.host, *pair, repeat=PAIRS)
     sleep(IDLE_S)
-    return _rss_mib(stack.agent.pid)
-
-
-def _rss_mib(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    [kib] = [int(line.split()[1]) for line in lines if line.startswith("VmRSS:")]
-    return kib / 1024
+    return rss_mib(stack.agent.pid)
 
 
 def _python_ms(code: str) -> float:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.children import Child, running
@@ -20,16 +21,23 @@ VENV = HERE.parents[1] / ".cache" / "bench" / "oslo"
 INSTALL_TIMEOUT_S = 300.0
 
 
-@contextmanager
-def running_oslo(amqp_url: str) -> Iterator[Child]:
+@dataclass(frozen=True)
+class Oslo:
     """A server, and the client that is asked."""
+
+    server: Child
+    client: Child
+
+
+@contextmanager
+def running_oslo(amqp_url: str) -> Iterator[Oslo]:
     python = _venv()
     url = amqp_url.replace("amqp://", "rabbit://")
     with (
-        running("oslo_server.py", url, "bench", python=python),
+        running("oslo_server.py", url, "bench", python=python) as server,
         running("oslo_client.py", url, "bench", python=python) as client,
     ):
-        yield client
+        yield Oslo(server, client)
 
 
 def _venv() -> Path:

@@ -58,7 +58,7 @@ def show(figures: Sequence[Figure], where: Mapping[str, str]) -> None:
         if before is not None and before.part != figure.part:
             table.add_section()
         table.add_row(*_row(figure))
-    Console(width=max(Console().width, 130)).print(table)
+    Console(width=max(Console().width, 140)).print(table)
 
 
 def write(figures: Sequence[Figure], where: Mapping[str, str], path: Path) -> None:

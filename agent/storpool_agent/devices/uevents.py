@@ -6,6 +6,7 @@ Events are hints that it is time to look again, never facts: they are lost when 
 do not reach a network namespace, and StorPool makes its links itself, so that a link may come after its event.
 """
 
+import contextlib
 import os
 import select
 from pathlib import Path
@@ -18,6 +19,7 @@ import structlog
 UDEV_CONTROL = Path("/run/udev/control")  # the socket of a running udevd
 REBUILD_S = 1.0  # pause before listening again, when that has just failed
 STOP_S = 5.0
+EVENT_BYTES = 64 * 1024  # one read takes one event, whatever is left of it is lost
 
 log = structlog.get_logger(__name__)
 
@@ -76,8 +78,7 @@ class Uevents:
         poll.register(self._stop_reader, select.POLLIN)
         while not self._stopping:
             poll.poll()
-            while monitor.poll(timeout=0) is not None:
-                pass
+            _drain(monitor.fileno())
             self._wake()
 
     def _rebuilt(self, old: pyudev.Monitor) -> pyudev.Monitor:
@@ -94,6 +95,13 @@ class Uevents:
         with self._changed:
             self._count += 1
             self._changed.notify_all()
+
+
+def _drain(descriptor: int) -> None:
+    """Unread: that there is an event is all that counts. Made into a device it costs three times as much."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.read(descriptor, EVENT_BYTES)
 
 
 def _listen() -> pyudev.Monitor:
