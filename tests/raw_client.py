@@ -149,7 +149,9 @@ class RawClient:
 @contextmanager
 def raw_client(url: str, host: str = "kvm1", *, listen: bool = True) -> Iterator[RawClient]:
     """Connected until the end of the block."""
-    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+    parameters = pika.URLParameters(url)
+    parameters.heartbeat = 0  # it may be idle while its thread does other things
+    with pika.BlockingConnection(parameters) as connection:
         yield RawClient(connection, host, listen=listen)
 
 

@@ -22,6 +22,8 @@ log = structlog.get_logger()
 DEFAULT_CONFIG = Path("/etc/storpool-agent/agent.toml")
 EX_CONFIG = 78
 """sysexits.h: starting again cannot help; the unit does not try (RestartPreventExitStatus)."""
+EX_TEMPFAIL = 75
+"""sysexits.h: a disk that is full now may have room at the next start, which the unit makes."""
 
 config_option = click.option(
     "--config",
@@ -49,7 +51,7 @@ def run(config: Path) -> None:
         app.run(settings, stop)
     except (SettingsInvalid, JournalUnavailable, app.AlreadyRunning) as error:
         log.error("not started", reason=str(error))  # noqa: TRY400 - one line, for the admin
-        _exit_now(EX_CONFIG)
+        _exit_now(EX_TEMPFAIL if isinstance(error, JournalUnavailable) else EX_CONFIG)
     except Exception:
         log.exception("crashed")
         _exit_now(1)

@@ -127,21 +127,26 @@ class Jobs:
 
     def _resolve(self, job: Job, named: objects.Named) -> None:
         """Names first, then what they stand for: nobody that holds an object ever waits for a name."""
-        self._enter(job, objects.resolve(named, self._host), partial(self._run, job))
+        try:
+            keys = objects.resolve(named, self._host)
+        except AgentError as problem:
+            self._run(job, problem)
+        else:
+            self._enter(job, keys, partial(self._run, job))
 
-    def _run(self, job: Job) -> None:
-        reply = self._attempt(job)
+    def _run(self, job: Job, problem: AgentError | None = None) -> None:
+        reply = self._attempt(job, problem)
         if reply is None or self._is_abandoned(job, reply):
             self._leave(job)
         else:
             self._finish(job, _body(reply))
 
-    def _attempt(self, job: Job) -> Success | Failure | None:
+    def _attempt(self, job: Job, problem: AgentError | None) -> Success | Failure | None:
         """The reply, or None for a job that was cancelled just before."""
         attempt = self._begin(job)
         if attempt is None:
             return None
-        refusal = _refusal(job) or self._start(job)
+        refusal = problem or _refusal(job) or self._start(job)
         if refusal is not None:
             return dispatch.failure(self._host.name, job.request, refusal)
         crash_point(f"{job.request.body.command}/started")

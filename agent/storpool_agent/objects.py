@@ -2,17 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which objects a command works on: what its turn is taken for."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
-import structlog
-
 from storpool_agent.deadline import Deadline
-from storpool_agent.errors import AgentError
+from storpool_agent.errors import SnapshotNotFound, VmNotFound, VolumeNotFound
 from storpool_agent.host import Host
 from storpool_commands.references import Reference, parse
-
-log = structlog.get_logger()
 
 RESOLVE_TIMEOUT_S = 10.0
 
@@ -47,17 +44,17 @@ def named(command: object) -> Named:
 def resolve(objects: Named, host: Host) -> frozenset[str]:
     """The keys by identity, so that every spelling of an object is one lock.
 
-    What cannot be found has no key: the handler will meet the same error, and report it.
+    What does not exist has no key: nobody else works on it, and the handler reports it. Raises the AgentError of
+    a look-up that failed: without its lock a command must not run.
     """
     deadline = Deadline.after(RESOLVE_TIMEOUT_S)
     keys: set[str] = set()
-    try:
-        if objects.volume is not None:
+    if objects.volume is not None:
+        with suppress(VolumeNotFound, SnapshotNotFound):
             keys.add(f"volume:{_global_id(objects.volume, objects.snapshot, host, deadline)}")
-        if objects.vm is not None:
+    if objects.vm is not None:
+        with suppress(VmNotFound):
             keys.add(f"vm:{_uuid(objects.vm) or host.domains.find(objects.vm, deadline).uuid}")
-    except AgentError as error:
-        log.debug("unresolved", reason=str(error))
     return frozenset(keys)
 
 

@@ -25,7 +25,8 @@ BLOCKED_TIMEOUT_S = 300
 """How long the broker may refuse to read from us because of its resource alarm before we connect anew."""
 SETUP_TIMEOUT_S = 20
 """A quorum queue without a leader answers `basic.consume` after 65 s, or never (RabbitMQ 3.10.8)."""
-MAX_BACKOFF_S = 30
+MAX_BACKOFF_S = 10
+"""A broker that is back is found within this, by hosts that do not all come at once."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Hypervisor:
     def find(self, vm: str, deadline: Deadline) -> Domain:
         found = self._access.link.ask(lambda connection: machine.find(connection, vm), deadline)
         if found is None:
-            raise VmNotFound(f"this host has no machine {vm}", vm=vm)
+            raise VmNotFound(f"this host has no machine {vm}; is it defined here, under this name or UUID?", vm=vm)
         return found
 
     def having(self, paths: Sequence[str], deadline: Deadline) -> Sequence[DiskInDomain]:

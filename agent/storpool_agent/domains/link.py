@@ -93,7 +93,9 @@ class Link:
                 return self._live
             if self._opening_since is not None and monotonic() - self._opening_since >= patience_s:
                 raise LibvirtTimeout("libvirtd accepts connections and does not answer them", uri=self._uri)
-            raise LibvirtUnavailable(f"libvirt: {self._last_error}", uri=self._uri)
+            raise LibvirtUnavailable(
+                f"libvirt cannot be reached at {self._uri}: {self._last_error}; is libvirtd running?", uri=self._uri
+            )
 
     def _keep(self) -> None:
         while not self._closing:

@@ -30,7 +30,9 @@ def _target(machine: Machine, disk: Disk) -> str:
         return next(name for name in _names(PREFIX[disk.bus]) if name not in taken)
     if disk.target in taken:
         raise TargetTaken(
-            f"{machine.domain.name} has another disk at {disk.target}", vm=machine.domain.uuid, target=disk.target
+            f"{machine.domain.name} has another disk at {disk.target}; leave target out, or name a free one",
+            vm=machine.domain.uuid,
+            target=disk.target,
         )
     return disk.target
 
@@ -44,7 +46,9 @@ def _names(prefix: str) -> Iterator[str]:
 def _scsi_unit(machine: Machine) -> tuple[int, int]:
     controllers = machine.scsi_controllers()
     if not controllers:
-        raise NoHotplugSlot(f"{machine.domain.name} has no SCSI controller", vm=machine.domain.uuid)
+        raise NoHotplugSlot(
+            f"{machine.domain.name} has no SCSI controller; give it one, or use bus virtio", vm=machine.domain.uuid
+        )
     controller = min(controllers)
     taken = machine.scsi_units(controller)
     return controller, next(unit for unit in count() if unit not in taken)

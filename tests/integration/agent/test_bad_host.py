@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from agent_process import AgentProcess, Stack, running_stack
 from integration.agent.refusals import nothing_changes, refused
-from raw_client import raw_client
+from raw_client import RawClient, raw_client
 from small_disk import SmallDisk, small_disk
 from storpool_commands.errors import ErrorCode
 from tcp_proxy import TcpProxy
@@ -147,12 +148,15 @@ def _until(condition: Any) -> None:
         time.sleep(0.02)
 
 
-def _refused_in_the_end(raw: Any, disk: SmallDisk) -> dict[str, Any]:
-    """The journal's last pages and its ballast take some more commands."""
-    for _ in range(20):
-        reply = raw.reply(raw.ask({"command": "ping"}))
+def _refused_in_the_end(raw: RawClient, disk: SmallDisk) -> dict[str, Any]:
+    """The journal's ballast, and what its write-ahead log has for use again, take some more commands."""
+    for _ in range(40):
+        request_id = str(uuid4())
+        ping = json.dumps({"id": request_id, "protocol": 1, "body": {"command": "ping"}})
+        raw.publish(ping.ljust(500_000).encode())
+        reply = raw.reply(request_id)
         if reply["status"] == "failure":
-            return dict(reply)
+            return reply
         disk.fill()
     raise AssertionError("a full disk refused nothing")
 

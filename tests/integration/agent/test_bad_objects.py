@@ -76,7 +76,7 @@ def test_a_volume_of_another_size_than_expected_is_not_resized(scene: Scene, vol
     refused(reply, ErrorCode.SIZE_CHANGED, says=(volume[1:], str(MIB), "look at it"), facts=facts)
 
 
-@pytest.mark.parametrize("vm", ["vm-none", "0d5f6a1c-0000-4000-8000-000000000000"])
+@pytest.mark.parametrize("vm", ["vm-none", "0b9c9b52-7d34-4b52-9a0e-5a1f2f0f8a11"])
 def test_a_machine_that_does_not_exist_gets_no_disk(scene: Scene, volume: str, vm: str) -> None:
     with nothing_changes(scene.stack):
         reply = scene.send({"command": "attachDisk", "vm": vm, "volume": volume})

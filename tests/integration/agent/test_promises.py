@@ -195,7 +195,8 @@ def test_connections_that_break_under_load_lose_no_request_and_run_none_twice() 
         assert ran == Counter(map(str, sent))
         assert _journal(stack, "SELECT count(*), count(DISTINCT id) FROM command") == [(500, 500)]
         assert _journal(stack, "SELECT count(*) FROM command WHERE state != 'finished'") == [(0,)]
-        assert len(stack.agent.events("broker connected")) >= 6
+        connected = Counter(line["link"] for line in stack.agent.events("broker connected"))
+        assert min(connected["in"], connected["out"]) >= 2
 
 
 def test_sigterm_lets_running_commands_finish_and_keeps_the_queued_for_the_next_start() -> None:
