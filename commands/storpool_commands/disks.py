@@ -25,6 +25,17 @@ Purpose = Literal["vm", "migration", "copy"]
 OnRemoteAttached = Literal["export", "fail"]
 
 
+class _VolumeOrSnapshot(WireModel):
+    volume: ObjectRef | None = None
+    snapshot: ObjectRef | None = None
+
+    @model_validator(mode="after")
+    def _one_object(self) -> Self:
+        if (self.volume is None) == (self.snapshot is None):
+            raise ValueError("give either volume or snapshot")
+        return self
+
+
 class ConnectedDisk(AnswerModel):
     """A volume or snapshot that is attached to this host, its device proven to be usable."""
 
@@ -39,7 +50,7 @@ class ConnectedDisk(AnswerModel):
     """False when it was attached before this command."""
 
 
-class ConnectPhysicalDisk(CommandModel[ConnectedDisk]):
+class ConnectPhysicalDisk(_VolumeOrSnapshot, CommandModel[ConnectedDisk]):
     """Attach a volume or snapshot to this host and wait for its device.
 
     Repeating it is a success. When the device does not appear, an attachment that this command made is undone.
@@ -47,8 +58,6 @@ class ConnectPhysicalDisk(CommandModel[ConnectedDisk]):
     """
 
     command: Literal["connectPhysicalDisk"] = "connectPhysicalDisk"
-    volume: ObjectRef | None = None
-    snapshot: ObjectRef | None = None
     mode: Mode | None = None
     """Default: `rw` for a volume, `ro` for a snapshot (StorPool knows no other for a snapshot)."""
     purpose: Purpose = "vm"
@@ -59,9 +68,7 @@ class ConnectPhysicalDisk(CommandModel[ConnectedDisk]):
     """How long to wait for the host's StorPool client and for the device."""
 
     @model_validator(mode="after")
-    def _one_object(self) -> Self:
-        if (self.volume is None) == (self.snapshot is None):
-            raise ValueError("give either volume or snapshot")
+    def _snapshots_are_read(self) -> Self:
         if self.snapshot is not None and self.mode == "rw":
             raise ValueError("a snapshot can be attached read-only only")
         return self
@@ -91,7 +98,7 @@ class _Force(WireModel):
         return self
 
 
-class DisconnectPhysicalDisk(_Force, CommandModel[DisconnectedDisk]):
+class DisconnectPhysicalDisk(_VolumeOrSnapshot, _Force, CommandModel[DisconnectedDisk]):
     """Detach a volume or snapshot from this host and wait until its device is gone.
 
     Repeating it is a success. A device that is open is refused as `volume-busy`, with who holds it. Never
@@ -99,14 +106,6 @@ class DisconnectPhysicalDisk(_Force, CommandModel[DisconnectedDisk]):
     """
 
     command: Literal["disconnectPhysicalDisk"] = "disconnectPhysicalDisk"
-    volume: ObjectRef | None = None
-    snapshot: ObjectRef | None = None
-
-    @model_validator(mode="after")
-    def _one_object(self) -> Self:
-        if (self.volume is None) == (self.snapshot is None):
-            raise ValueError("give either volume or snapshot")
-        return self
 
 
 class DisconnectedDiskByPath(DisconnectedDisk):
@@ -324,15 +323,7 @@ class PhysicalDisk(AnswerModel):
     """The machine whose guest has been asked to let go and has not yet."""
 
 
-class GetPhysicalDisk(CommandModel[PhysicalDisk]):
+class GetPhysicalDisk(_VolumeOrSnapshot, CommandModel[PhysicalDisk]):
     """Look at a volume or snapshot from all sides. Changes nothing, attaches nothing."""
 
     command: Literal["getPhysicalDisk"] = "getPhysicalDisk"
-    volume: ObjectRef | None = None
-    snapshot: ObjectRef | None = None
-
-    @model_validator(mode="after")
-    def _one_object(self) -> Self:
-        if (self.volume is None) == (self.snapshot is None):
-            raise ValueError("give either volume or snapshot")
-        return self
