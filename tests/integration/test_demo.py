@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
@@ -62,11 +63,20 @@ class Demo:
         return self._process.returncode, "".join(self._lines) + rest
 
 
+@pytest.fixture
+def place(run_directory: Path) -> Iterator[Path]:
+    """Where the demo makes its temporary files: nobody else has any there."""
+    made = Path(mkdtemp(prefix="demo-", dir=run_directory))
+    made.chmod(0o755)
+    yield made
+    made.rmdir()
+
+
 @contextmanager
-def running_demo(environment: Mapping[str, str] | None = None) -> Iterator[Demo]:
+def running_demo(place: Path, environment: Mapping[str, str] | None = None) -> Iterator[Demo]:
     process = subprocess.Popen(
         [sys.executable, "-m", "demo"],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests"), **(environment or {})},
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests"), "TMPDIR": str(place), **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -82,15 +92,15 @@ def running_demo(environment: Mapping[str, str] | None = None) -> Iterator[Demo]
 
 
 @pytest.mark.parametrize("time", ["first", "second"])
-def test_it_shows_every_command_and_leaves_nothing_behind(time: str, run_directory: Path) -> None:
-    with running_demo() as demo:
+def test_it_shows_every_command_and_leaves_nothing_behind(time: str, place: Path) -> None:
+    with running_demo(place) as demo:
         status, said = demo.end()
     assert status == 0, said
     began = [line for line in said.splitlines() if any(line.startswith(row) for row in ROWS)]
     assert [row for row, line in zip(ROWS, began, strict=True) if not line.startswith(row)] == []
     assert '"command": "attachDisk"' in said
     assert '"status": "success"' in said
-    assert traces(said, run_directory) == []
+    assert traces(said, place) == []
 
 
 @pytest.mark.parametrize(
@@ -102,33 +112,33 @@ def test_it_shows_every_command_and_leaves_nothing_behind(time: str, run_directo
         pytest.param("deleteVolume root", id="at the end"),
     ],
 )
-def test_ctrl_c_leaves_nothing_behind(phrase: str, run_directory: Path) -> None:
-    with running_demo() as demo:
+def test_ctrl_c_leaves_nothing_behind(phrase: str, place: Path) -> None:
+    with running_demo(place) as demo:
         demo.read_until(phrase)
         demo.press_ctrl_c()
         status, said = demo.end()
     assert (status, said.splitlines()[-1]) == (130, "interrupted; nothing is left behind")
-    assert traces(said, run_directory) == []
+    assert traces(said, place) == []
 
 
-def test_a_failure_is_explained_and_leaves_nothing_behind(run_directory: Path) -> None:
-    with running_demo({"STORPOOL_AGENT__STORPOOL__TOKEN": "wrong"}) as demo:
+def test_a_failure_is_explained_and_leaves_nothing_behind(place: Path) -> None:
+    with running_demo(place, {"STORPOOL_AGENT__STORPOOL__TOKEN": "wrong"}) as demo:
         status, said = demo.end()
     assert status == 1
     assert "the demo failed: CommandFailed: storpool-unauthorized" in said.replace("\n", " ")
     assert re.search(r"warning +failed .*code=storpool-unauthorized", said), "the agent's log"
-    assert traces(said, run_directory) == []
+    assert traces(said, place) == []
 
 
-def traces(said: str, run_directory: Path) -> list[str]:
+def traces(said: str, place: Path) -> list[str]:
     """What is still there of the demo that said this; the fixture of every test looks for domains and loop devices."""
     found = re.search(r"vhost (demo-(\w+)),", said)
     assert found is not None, said
     vhost, name = found.groups()
     links = [str(link) for link in Path("/dev").glob(f"storpool*/*demo.{name}*")]
     vhosts = [one for one in rabbitmqctl("list_vhosts").splitlines() if one == vhost]
-    left = [str(path) for path in run_directory.iterdir() if path.name.startswith(("agent-", "devcluster-"))]
-    return links + vhosts + left + _processes(str(run_directory), f"demo.{name}")
+    left = [str(path) for path in place.iterdir()]
+    return links + vhosts + left + _processes(str(place), f"demo.{name}")
 
 
 def _processes(*words: str) -> list[str]:

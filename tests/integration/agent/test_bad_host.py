@@ -27,7 +27,7 @@ VM = "9a1c1f0e-6f5c-4d3b-9d5a-0c7f5f6b8a11"
 BROKER = ("127.0.0.1", 5672)
 OUTAGE_S = 5.0
 """A minute would be the same to the agent, which gives its broker no time limit, and pauses between tries."""
-EX_CONFIG = 78
+EX_CONFIG, EX_TEMPFAIL = 78, 75
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_an_agent_is_not_started_where_there_is_no_room(tmp_path: Path) -> None:
         (disk.path / "state").mkdir()
         disk.fill()
         ended = _run(tmp_path, state_dir=str(disk.path / "state"))
-    assert ended.returncode == EX_CONFIG
+    assert ended.returncode == EX_TEMPFAIL
     (reason,) = _reasons(ended)
     assert f"{disk.path}/state/journal.db" in reason
     assert "free some space" in reason

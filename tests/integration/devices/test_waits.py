@@ -144,19 +144,27 @@ def test_events_are_heard_with_and_without_udevd(
 
 
 def test_lost_events_wake_everyone_and_the_thread_goes_on(root: DeviceRoot, mocker: MockerFixture) -> None:
-    real = uevents._listen
-    with (root.scratch / "readable").open("w+b") as readable:  # what poll(2) says of every file
-        overflowing = mocker.Mock(fileno=readable.fileno)
-        overflowing.poll.side_effect = OSError(errno.ENOBUFS, "No buffer space available")
-        listens = iter([overflowing])
-        mocker.patch.object(uevents, "_listen", side_effect=lambda: next(listens, None) or real())
-        events = Uevents()
-        seen = events.count
+    real = uevents._drain
+    overflows = iter([OSError(errno.ENOBUFS, "No buffer space available")])
+
+    def drain(descriptor: int) -> None:
+        if error := next(overflows, None):
+            raise error
+        real(descriptor)
+
+    mocker.patch.object(uevents, "_drain", side_effect=drain)
+    listen = mocker.spy(uevents, "_listen")
+    events = Uevents()
+    try:
         events.start()
+        seen = events.count
+        root.loop(MIB)
         assert events.wait(seen, 5), "who waited looks again"
+        assert listen.call_count == 2, "on a new monitor"
         seen = events.count
         root.loop(MIB)
         assert events.wait(seen, 5), "and the new monitor hears"
+    finally:
         events.stop()
 
 
