@@ -144,20 +144,23 @@ def test_events_are_heard_with_and_without_udevd(
 
 
 def test_lost_events_wake_everyone_and_the_thread_goes_on(root: DeviceRoot, mocker: MockerFixture) -> None:
-    real = uevents._listen
-    with (root.scratch / "readable").open("w+b") as readable:  # what poll(2) says of every file
-        overflowing = mocker.Mock(fileno=readable.fileno)
-        overflowing.poll.side_effect = OSError(errno.ENOBUFS, "No buffer space available")
-        listens = iter([overflowing])
-        mocker.patch.object(uevents, "_listen", side_effect=lambda: next(listens, None) or real())
-        events = Uevents()
-        seen = events.count
-        events.start()
-        assert events.wait(seen, 5), "who waited looks again"
+    real = uevents._drain
+    overflows = iter([OSError(errno.ENOBUFS, "No buffer space available")])
+
+    def drain(descriptor: int) -> None:
+        for overflow in overflows:
+            raise overflow
+        real(descriptor)
+
+    mocker.patch.object(uevents, "_drain", side_effect=drain)
+    events = Uevents()
+    events.start()
+    for seen_by in ("who waited looks again", "and the new monitor hears"):
         seen = events.count
         root.loop(MIB)
-        assert events.wait(seen, 5), "and the new monitor hears"
-        events.stop()
+        assert events.wait(seen, 5), seen_by
+    assert next(overflows, None) is None
+    events.stop()
 
 
 def test_without_a_start_looks_alone_find_it(root: DeviceRoot) -> None:
