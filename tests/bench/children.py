@@ -3,6 +3,7 @@
 """Programs of the benchmark in processes of their own: a line of JSON in, a line of JSON out."""
 
 import json
+import os
 import select
 import subprocess
 import sys
@@ -45,10 +46,18 @@ class Child:
 
 
 @contextmanager
-def running(program: str, *arguments: str, python: Path | str = sys.executable) -> Iterator[Child]:
+def running(
+    program: str, *arguments: str, python: Path | str = sys.executable, environment: Mapping[str, str] | None = None
+) -> Iterator[Child]:
     """A program of this directory, ended with the block."""
     command = [str(python), str(HERE / program), *arguments]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
     with process:
         try:
             yield Child(process)

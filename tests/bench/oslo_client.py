@@ -19,8 +19,6 @@ def main() -> None:
     conf = cfg.CONF
     conf([])
     transport = oslo_messaging.get_rpc_transport(conf, url=url)
-    conf.set_override("rabbit_quorum_queue", True, group="oslo_messaging_rabbit")
-    conf.set_override("rpc_conn_pool_size", 64, group="oslo_messaging_rabbit")  # at 30, callers wait for a connection
     client = oslo_messaging.get_rpc_client(transport, oslo_messaging.Target(topic="bench", server=name, version="1.0"))
 
     def call(_number: int) -> float:

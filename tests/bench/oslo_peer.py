@@ -19,6 +19,11 @@ HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "oslo-requirements.txt"
 VENV = HERE.parents[1] / ".cache" / "bench" / "oslo"
 INSTALL_TIMEOUT_S = 300.0
+SETTINGS = {
+    "OS_OSLO_MESSAGING_RABBIT__RABBIT_QUORUM_QUEUE": "true",
+    "OS_OSLO_MESSAGING_RABBIT__RPC_CONN_POOL_SIZE": "64",  # at 30, its default, callers wait for a connection
+}
+"""Environment of both processes; oslo.config reads it before the transport is made."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,8 @@ def running_oslo(amqp_url: str) -> Iterator[Oslo]:
     python = _venv()
     url = amqp_url.replace("amqp://", "rabbit://")
     with (
-        running("oslo_server.py", url, "bench", python=python) as server,
-        running("oslo_client.py", url, "bench", python=python) as client,
+        running("oslo_server.py", url, "bench", python=python, environment=SETTINGS) as server,
+        running("oslo_client.py", url, "bench", python=python, environment=SETTINGS) as client,
     ):
         yield Oslo(server, client)
 

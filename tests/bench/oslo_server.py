@@ -22,8 +22,6 @@ def main() -> None:
     conf = cfg.CONF
     conf([])
     transport = oslo_messaging.get_rpc_transport(conf, url=url)
-    conf.set_override("rabbit_quorum_queue", True, group="oslo_messaging_rabbit")
-    conf.set_override("rpc_conn_pool_size", 64, group="oslo_messaging_rabbit")  # at 30, callers wait for a connection
     target = oslo_messaging.Target(topic="bench", server=name)
     server = oslo_messaging.get_rpc_server(transport, target, [Endpoint()], executor="threading")
     server.start()

@@ -121,6 +121,7 @@ def _archive(root: Path) -> bytes:
         input=names.encode(),
         cwd=root,
         capture_output=True,
+        start_new_session=True,
         check=True,
         timeout=COMMAND_TIMEOUT_S,
     )
@@ -128,7 +129,10 @@ def _archive(root: Path) -> bytes:
 
 
 def _run(*command: str, cwd: str | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=COMMAND_TIMEOUT_S)
+    # In a session of its own: Ctrl-C at the terminal is for us to act on.
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, timeout=COMMAND_TIMEOUT_S, start_new_session=True
+    )
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout

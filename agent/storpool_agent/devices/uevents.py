@@ -100,8 +100,8 @@ class Uevents:
 def _drain(descriptor: int) -> None:
     """Unread: that there is an event is all that counts. Made into a device it costs three times as much."""
     with contextlib.suppress(BlockingIOError):
-        while True:
-            os.read(descriptor, EVENT_BYTES)
+        while os.read(descriptor, EVENT_BYTES):
+            pass
 
 
 def _listen() -> pyudev.Monitor:
