@@ -3,6 +3,7 @@
 """Rules for every test: nothing is skipped in CI, and nothing is left behind."""
 
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Generator, Iterator
@@ -16,6 +17,10 @@ ROOT = Path(__file__).parents[1]
 INTEGRATION = ROOT / "tests" / "integration"
 STATUS_TIMEOUT_S = 30.0
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A job in a script's background ignores Ctrl-C (POSIX sh, 2.11), and every program that a test starts would, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
