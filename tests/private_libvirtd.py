@@ -33,6 +33,7 @@ while [ $# -gt 1 ]; do mount --bind "$root/$1" "$2"; shift 2; done
 exec libvirtd --pid-file /run/libvirt/libvirtd.pid
 """
 CAPABILITIES = Path("/var/cache/libvirt/qemu/capabilities")  # what QEMU can do; asking it takes 8 s
+# What it remembers of a node's owner outlives it, for whoever gets that loop device next: it is not to.
 QEMU_CONF = """\
 stdio_handler = "file"
 user = "root"
@@ -40,6 +41,7 @@ group = "root"
 security_driver = "none"
 cgroup_controllers = []
 namespaces = []
+remember_owner = 0
 """
 
 
