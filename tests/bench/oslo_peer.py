@@ -22,6 +22,7 @@ INSTALL_TIMEOUT_S = 300.0
 SETTINGS = {
     "OS_OSLO_MESSAGING_RABBIT__RABBIT_QUORUM_QUEUE": "true",
     "OS_OSLO_MESSAGING_RABBIT__RPC_CONN_POOL_SIZE": "64",  # at 30, its default, callers wait for a connection
+    "PYTHONWARNINGS": "ignore",  # of what it will drop one day
 }
 """Environment of both processes; oslo.config reads it before the transport is made."""
 

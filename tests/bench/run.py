@@ -17,7 +17,7 @@ from bench.figures import Figure
 Part = Callable[[int], list[Figure]]
 
 PARTS: dict[str, tuple[Part, int, int]] = {
-    "a": (ping.figures, 9, 3),
+    "a": (ping.figures, 7, 3),
     "b": (connecting.figures, 7, 3),
     "c": (machine_disks.figures, 15, 5),
     "d": (footprint.figures, 9, 3),
