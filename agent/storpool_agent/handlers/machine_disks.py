@@ -102,7 +102,7 @@ def _disk(command: AttachDisk, volume: Volume, domain: Domain, path: str) -> Dis
     return Disk(
         path=path,
         serial=command.serial or volume.global_id,
-        alias=f"ua-{volume.global_id}",
+        alias="ua-" + volume.global_id.replace(".", "-"),
         bus=command.bus,
         mode=command.mode,
         cache=command.cache,
