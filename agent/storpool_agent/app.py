@@ -21,7 +21,7 @@ from storpool_agent.control import Control
 from storpool_agent.deadline import Deadline
 from storpool_agent.devices.tree import DeviceTree
 from storpool_agent.domains.hypervisor import Hypervisor
-from storpool_agent.host import Host
+from storpool_agent.host import Host, Pool
 from storpool_agent.housekeeping import Housekeeping
 from storpool_agent.intake import Intake
 from storpool_agent.jobs import Jobs
@@ -30,6 +30,7 @@ from storpool_agent.journal.journal import Journal
 from storpool_agent.lanes import Lane
 from storpool_agent.notify import notify
 from storpool_agent.outbox import Outbox
+from storpool_agent.pools import KnownPools
 from storpool_agent.settings import Settings, SettingsInvalid, broker_address, login, storpool_access, tls_context
 from storpool_agent.stop import StopSignal
 from storpool_agent.storpool.cluster import Cluster
@@ -106,11 +107,13 @@ def _build(settings: Settings) -> _Parts:
     access = storpool_access(settings.storpool)
     hypervisor = Hypervisor(settings.libvirt.uri, abandon)
     devices = DeviceTree(settings.storpool.device_root)
+    storpool = Cluster(access.api, access.token, access.our_id, abandon)
     host = Host(
         name=settings.host,
-        storpool=Cluster(access.api, access.token, access.our_id, abandon),
+        storpool=storpool,
         devices=devices,
         domains=hypervisor,
+        pools=KnownPools(Pool("", access.api, storpool, None, None)),
     )
     database = Database(settings.state_dir)
     journal = Journal(database, settings.host)

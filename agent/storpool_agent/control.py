@@ -16,11 +16,15 @@ from storpool_commands.control import (
     CancelCommand,
     CancelledCommand,
     CommandStatus,
+    Drain,
+    GetDriftReport,
+    ListAttachments,
     ListCommands,
     ListedCommands,
     Ping,
     QueriedCommand,
     QueryCommand,
+    SetLogLevel,
 )
 from storpool_commands.envelope import ControlRequest, Failure, Success
 from storpool_commands.errors import retry_class
@@ -63,6 +67,8 @@ class Control:
                 return ListedCommands(commands=[self._status(record) for record in records])
             case CancelCommand():
                 return self._cancel(command)
+            case ListAttachments() | GetDriftReport() | Drain() | SetLogLevel():
+                raise NotImplementedError
             case _:
                 assert_never(command)
 

@@ -12,7 +12,16 @@ from structlog.contextvars import bound_contextvars
 
 from storpool_agent.attempt import Attempt
 from storpool_agent.errors import AgentError
-from storpool_agent.handlers import machine_disks, physical_disks, resizing, volumes
+from storpool_agent.handlers import (
+    machine_disks,
+    physical_disks,
+    pools,
+    resizing,
+    snapshots,
+    tags,
+    vm_snapshots,
+    volumes,
+)
 from storpool_agent.host import Host
 from storpool_commands.catalogue import Command, Result
 from storpool_commands.control import Ping, Pong
@@ -23,18 +32,31 @@ from storpool_commands.disks import (
     DisconnectPhysicalDisk,
     DisconnectPhysicalDiskByPath,
     GetPhysicalDisk,
+    SetDiskQos,
     StorpoolResize,
 )
 from storpool_commands.envelope import Failure, Request, Success
 from storpool_commands.errors import ErrorCode, retry_class
-from storpool_commands.volumes import CreateVolume, DeleteVolume
+from storpool_commands.pools import AddStoragePool, GetHostInfo, GetPoolStats, RemoveStoragePool
+from storpool_commands.snapshots import DeleteSnapshot, DeleteTemplate, RevertSnapshot, TakeSnapshot
+from storpool_commands.tags import StorPoolCreateTags, StorPoolDeleteTags
+from storpool_commands.vm_snapshots import DeleteVmSnapshot, RevertVmSnapshot, TakeVmSnapshot
+from storpool_commands.volumes import (
+    CreateVolume,
+    CreateVolumeFromSnapshot,
+    CreateVolumeFromTemplate,
+    DeleteVolume,
+    FenceVolumes,
+    SetQosTier,
+    UpdateVolume,
+)
 
 log = structlog.get_logger()
 
 VERSION = version("storpool-agent")
 
 
-def handle(command: Command, host: Host, attempt: Attempt) -> Result:  # noqa: C901, PLR0911 - a table
+def handle(command: Command, host: Host, attempt: Attempt) -> Result:  # noqa: C901, PLR0911, PLR0912 - a table
     """Every command, on one page."""
     match command:
         case ConnectPhysicalDisk():
@@ -51,10 +73,48 @@ def handle(command: Command, host: Host, attempt: Attempt) -> Result:  # noqa: C
             return machine_disks.detach(command, host, attempt)
         case StorpoolResize():
             return resizing.resize(command, host, attempt)
+        case SetDiskQos():
+            return machine_disks.set_qos(command, host, attempt)
         case CreateVolume():
             return volumes.create(command, host, attempt)
+        case CreateVolumeFromTemplate():
+            return volumes.create_from_template(command, host, attempt)
+        case CreateVolumeFromSnapshot():
+            return volumes.create_from_snapshot(command, host, attempt)
         case DeleteVolume():
             return volumes.delete(command, host, attempt)
+        case UpdateVolume():
+            return volumes.update(command, host, attempt)
+        case SetQosTier():
+            return volumes.set_tier(command, host, attempt)
+        case FenceVolumes():
+            return volumes.fence(command, host, attempt)
+        case TakeSnapshot():
+            return snapshots.take(command, host, attempt)
+        case DeleteSnapshot():
+            return snapshots.delete(command, host, attempt)
+        case RevertSnapshot():
+            return snapshots.revert(command, host, attempt)
+        case DeleteTemplate():
+            return snapshots.delete_template(command, host, attempt)
+        case TakeVmSnapshot():
+            return vm_snapshots.take(command, host, attempt)
+        case RevertVmSnapshot():
+            return vm_snapshots.revert(command, host, attempt)
+        case DeleteVmSnapshot():
+            return vm_snapshots.delete(command, host, attempt)
+        case StorPoolCreateTags():
+            return tags.create(command, host, attempt)
+        case StorPoolDeleteTags():
+            return tags.delete(command, host, attempt)
+        case AddStoragePool():
+            return pools.add(command, host, attempt)
+        case RemoveStoragePool():
+            return pools.remove(command, host, attempt)
+        case GetPoolStats():
+            return pools.stats(command, host, attempt)
+        case GetHostInfo():
+            return pools.info(command, host, attempt)
         case Ping():
             return pong(host.name)
         case _:

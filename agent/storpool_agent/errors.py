@@ -214,3 +214,59 @@ class LibvirtRefused(AgentError):
     """An error of libvirt that has no code of its own; its number and text are in the facts."""
 
     code = ErrorCode.LIBVIRT_REFUSED
+
+
+class StillExported(AgentError):
+    code = ErrorCode.STILL_EXPORTED
+
+
+class TagsNotSet(AgentError):
+    """The command has taken effect but for the tags; the same body with a new id sets them."""
+
+    code = ErrorCode.TAGS_NOT_SET
+
+
+class FenceIncomplete(AgentError):
+    code = ErrorCode.FENCE_INCOMPLETE
+
+
+class RevertIncomplete(AgentError):
+    code = ErrorCode.REVERT_INCOMPLETE
+
+
+class DeleteIncomplete(AgentError):
+    code = ErrorCode.DELETE_INCOMPLETE
+
+
+class PoolNotFound(AgentError):
+    code = ErrorCode.POOL_NOT_FOUND
+
+
+class PoolConflict(AgentError):
+    code = ErrorCode.POOL_CONFLICT
+
+
+class TemplateInUse(AgentError):
+    code = ErrorCode.TEMPLATE_IN_USE
+
+
+class SecretNotKept(AgentError):
+    """The agent died before it ran a request whose secret it does not store."""
+
+    code = ErrorCode.SECRET_NOT_KEPT
+
+
+class GuestAgentUnavailable(AgentError):
+    code = ErrorCode.GUEST_AGENT_UNAVAILABLE
+
+
+class GuestNotFrozen(AgentError):
+    """The guest's agent said no."""
+
+    code = ErrorCode.GUEST_NOT_FROZEN
+
+
+class FrozenTooLong(AgentError):
+    """The guest was thawed before the snapshot was certainly taken."""
+
+    code = ErrorCode.FROZEN_TOO_LONG

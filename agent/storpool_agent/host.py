@@ -10,11 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pydantic import SecretStr
+
 from storpool_agent.deadline import Deadline
 from storpool_agent.devices.model import Device
 from storpool_agent.domains.model import Disk, DiskInDomain, Domain
-from storpool_agent.storpool.model import Attachment, NewVolume, Volume, VolumeChange
-from storpool_commands.disks import Holder, Mode, OnRemoteAttached
+from storpool_agent.storpool.model import (
+    Attachment,
+    NewSnapshot,
+    NewVolume,
+    Services,
+    TemplateSpace,
+    Volume,
+    VolumeChange,
+)
+from storpool_commands.disks import Holder, IoTune, Mode, OnRemoteAttached
 from storpool_commands.references import Reference
 
 
@@ -55,14 +65,14 @@ class StorPool(Protocol):
         ...
 
     def create_volume(
-        self, wanted: NewVolume, request_id: str, deadline: Deadline, *, look_first: bool = False
+        self, wanted: NewVolume, operation: str, deadline: Deadline, *, look_first: bool = False
     ) -> Volume:
-        """Make a volume that carries the tag `sp-op=<request id>`; an answer that is lost makes no second one.
+        """Make a volume that carries the tag `sp-op=<operation>`; an answer that is lost makes no second one.
 
         `look_first`: the request is run again, an earlier run may have made it: that one is then returned. It
         lists all volumes of the cluster.
 
-        Raises TemplateNotFound, NameTaken, InsufficientResources.
+        Raises TemplateNotFound, SnapshotNotFound (the parent), NameTaken, InsufficientResources.
         """
         ...
 
@@ -71,7 +81,51 @@ class StorPool(Protocol):
         ...
 
     def delete_volume(self, volume: Volume, deadline: Deadline) -> None:
-        """No such volume is a success. Raises VolumeBusy when it is attached."""
+        """A volume or a snapshot. None such is a success. Raises VolumeBusy when it is attached, StillExported."""
+        ...
+
+    def take_snapshot(
+        self, volume: Volume, wanted: NewSnapshot, operation: str, deadline: Deadline, *, look_first: bool = False
+    ) -> Volume:
+        """Take a snapshot that carries the tag `sp-op=<operation>`; `look_first` as for create_volume.
+
+        Raises VolumeNotFound, NameTaken, InsufficientResources.
+        """
+        ...
+
+    def take_group_snapshot(
+        self,
+        volumes: Sequence[Volume],
+        wanted: NewSnapshot,
+        operation: str,
+        deadline: Deadline,
+        *,
+        look_first: bool = False,
+    ) -> Sequence[Volume]:
+        """Take snapshots of all of them at one moment, or of none; returned in the order of the volumes.
+
+        They are unnamed and never expire: `wanted` has their tags alone. Raises VolumeNotFound, InsufficientResources.
+        """
+        ...
+
+    def revert_volume(self, volume: Volume, snapshot: Volume, deadline: Deadline, *, revert_size: bool = False) -> None:
+        """Give a volume the data of a snapshot. Raises VolumeNotFound, SnapshotNotFound, VolumeBusy (attached)."""
+        ...
+
+    def release(self, volumes: Sequence[Volume], deadline: Deadline, *, force: bool = False) -> None:
+        """Detach all of them, volumes or snapshots, from all clients. Attached nowhere is a success.
+
+        Raises VolumeBusy when one is open and it is not forced: then none is detached. VolumeNotFound,
+        SnapshotNotFound.
+        """
+        ...
+
+    def templates(self, deadline: Deadline) -> Sequence[TemplateSpace]:
+        """All templates of the cluster, with their room."""
+        ...
+
+    def services(self, deadline: Deadline) -> Services:
+        """What runs in the cluster."""
         ...
 
     def wait_for_client(self, deadline: Deadline) -> None:
@@ -88,6 +142,10 @@ class Devices(Protocol):
 
     def links(self, global_id: str, name: str) -> list[str]:
         """Every path by which a volume can be named on this host."""
+        ...
+
+    def linked(self) -> Sequence[str]:
+        """The global ids that have a link on this host."""
         ...
 
     def look(self, global_id: str) -> Device | None:
@@ -128,6 +186,10 @@ class Domains(Protocol):
         """Every machine, running or only configured, that has a disk with one of these source paths."""
         ...
 
+    def below(self, directories: Sequence[str], deadline: Deadline) -> Sequence[DiskInDomain]:
+        """Every disk of every machine whose source path is in one of these directories."""
+        ...
+
     def plug(self, domain: Domain, disk: Disk, deadline: Deadline) -> DiskInDomain:
         """Give the machine a disk, live and in its configuration as `disk` says, and read it back.
 
@@ -150,6 +212,68 @@ class Domains(Protocol):
         """
         ...
 
+    def tune(self, domain: Domain, disk: DiskInDomain, limits: IoTune, deadline: Deadline) -> IoTune:
+        """Set the limits that are named, live and in the configuration, and read back what then holds.
+
+        Raises VmBusy, VmNotFound, InvalidCommand for limits that libvirt cannot combine with those that are set.
+        """
+        ...
+
+    def freeze(self, domain: Domain, deadline: Deadline) -> None:
+        """Have the guest's agent freeze all its file systems; frozen already is a success.
+
+        Raises VmNotRunning, GuestAgentUnavailable, GuestNotFrozen, VmBusy. After any of them the guest is thawed,
+        or `thaw` is still due: LibvirtTimeout means that it may be frozen.
+        """
+        ...
+
+    def thaw(self, domain: Domain, deadline: Deadline) -> None:
+        """Have the guest write again; a guest that is not frozen, or a machine that is off, is a success.
+
+        Raises GuestAgentUnavailable, VmBusy.
+        """
+        ...
+
+    def versions(self, deadline: Deadline) -> tuple[str, str]:
+        """Of libvirt and of QEMU."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pool:
+    """An API of StorPool, and what is made there when a command says no more."""
+
+    name: str
+    """Empty for the host's own."""
+    api: str
+    storpool: StorPool
+    template: str | None
+    cluster_id: str | None
+
+
+class Pools(Protocol):
+    """The storage pools that this host knows."""
+
+    def get(self, name: str | None) -> Pool:
+        """None is the host's own. Raises PoolNotFound."""
+        ...
+
+    def all(self) -> Sequence[Pool]:
+        """The host's own first."""
+        ...
+
+    def open(self, name: str, url: SecretStr, cluster_id: str | None) -> Pool:
+        """A pool that is not kept yet. Raises InvalidCommand for a URL that is none, without showing it."""
+        ...
+
+    def keep(self, pool: Pool) -> bool:
+        """Know it from now on, also after a restart; false when it was known. Raises PoolConflict, TemplateInUse."""
+        ...
+
+    def forget(self, name: str) -> bool:
+        """False when it was not known."""
+        ...
+
 
 @dataclass(frozen=True)
 class Host:
@@ -157,5 +281,7 @@ class Host:
 
     name: str
     storpool: StorPool
+    """The host's own: where its volumes are attached."""
     devices: Devices
     domains: Domains
+    pools: Pools

@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which objects a command works on: what its turn is taken for."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.errors import SnapshotNotFound, VmNotFound, VolumeNotFound
+from storpool_agent.errors import PoolNotFound, SnapshotNotFound, VmNotFound, VolumeNotFound
 from storpool_agent.host import Host
 from storpool_commands.references import Reference, parse
+from storpool_commands.vm_snapshots import VolumeAndSnapshot
 
 RESOLVE_TIMEOUT_S = 10.0
 
@@ -18,16 +20,19 @@ RESOLVE_TIMEOUT_S = 10.0
 class Named:
     """The objects as the sender spelled them."""
 
-    volume: Reference | None
-    snapshot: bool
+    volumes: tuple[Reference, ...]
+    snapshots: tuple[Reference, ...]
     vm: str | None
+    pool: str | None
+    new_name: str | None
+    """What is to be made is going to have it."""
 
     @property
     def by_name(self) -> frozenset[str]:
         """Keys of what has to be looked up first."""
-        keys: set[str] = set()
-        if self.volume is not None and self.volume.kind == "name":
-            keys.add(f"name:{self.volume.value}")
+        keys = {f"name:{each.value}" for each in (*self.volumes, *self.snapshots) if each.kind == "name"}
+        if self.new_name is not None:
+            keys.add(f"name:{self.new_name}")
         if self.vm is not None and _uuid(self.vm) is None:
             keys.add(f"vm-name:{self.vm}")
         return frozenset(keys)
@@ -36,9 +41,16 @@ class Named:
 def named(command: object) -> Named:
     """Read off the fields that every command calls the same."""
     fields = vars(command)
-    snapshot = fields.get("snapshot")
-    text = snapshot or fields.get("volume") or fields.get("path")
-    return Named(parse(text) if text else None, snapshot is not None, fields.get("vm"))
+    pairs: Sequence[VolumeAndSnapshot] = fields.get("disks") or ()
+    volumes = [fields.get("volume"), fields.get("path"), *(fields.get("volumes") or ()), *(one.volume for one in pairs)]
+    snapshots = [fields.get("snapshot"), *(fields.get("snapshots") or ()), *(one.snapshot for one in pairs)]
+    return Named(
+        tuple(parse(text) for text in volumes if text),
+        tuple(parse(text) for text in snapshots if text),
+        fields.get("vm"),
+        fields.get("pool"),
+        None if "pool" not in fields else fields.get("name"),
+    )
 
 
 def resolve(objects: Named, host: Host) -> frozenset[str]:
@@ -49,19 +61,21 @@ def resolve(objects: Named, host: Host) -> frozenset[str]:
     """
     deadline = Deadline.after(RESOLVE_TIMEOUT_S)
     keys: set[str] = set()
-    if objects.volume is not None:
-        with suppress(VolumeNotFound, SnapshotNotFound):
-            keys.add(f"volume:{_global_id(objects.volume, objects.snapshot, host, deadline)}")
+    for references, snapshot in ((objects.volumes, False), (objects.snapshots, True)):
+        for reference in references:
+            with suppress(VolumeNotFound, SnapshotNotFound, PoolNotFound):
+                keys.add(f"volume:{_global_id(reference, snapshot, objects.pool, host, deadline)}")
     if objects.vm is not None:
         with suppress(VmNotFound):
             keys.add(f"vm:{_uuid(objects.vm) or host.domains.find(objects.vm, deadline).uuid}")
     return frozenset(keys)
 
 
-def _global_id(reference: Reference, snapshot: bool, host: Host, deadline: Deadline) -> str:
+def _global_id(reference: Reference, snapshot: bool, pool: str | None, host: Host, deadline: Deadline) -> str:
     if reference.kind == "id":
         return reference.value
-    look = host.storpool.snapshot if snapshot else host.storpool.volume
+    storpool = host.pools.get(pool).storpool
+    look = storpool.snapshot if snapshot else storpool.volume
     return look(reference, deadline).global_id
 
 

@@ -9,12 +9,20 @@ from pydantic import Field
 from storpool_commands.control import (
     CancelCommand,
     CancelledCommand,
+    Drain,
+    Drained,
+    DriftReport,
+    GetDriftReport,
+    ListAttachments,
     ListCommands,
+    ListedAttachments,
     ListedCommands,
+    LogLevelSet,
     Ping,
     Pong,
     QueriedCommand,
     QueryCommand,
+    SetLogLevel,
 )
 from storpool_commands.disks import (
     AttachDisk,
@@ -27,12 +35,63 @@ from storpool_commands.disks import (
     DisconnectedDiskByPath,
     DisconnectPhysicalDisk,
     DisconnectPhysicalDiskByPath,
+    DiskQos,
     GetPhysicalDisk,
     PhysicalDisk,
     ResizedVolume,
+    SetDiskQos,
     StorpoolResize,
 )
-from storpool_commands.volumes import CreatedVolume, CreateVolume, DeletedVolume, DeleteVolume
+from storpool_commands.pools import (
+    AddedStoragePool,
+    AddStoragePool,
+    GetHostInfo,
+    GetPoolStats,
+    HostInfo,
+    PoolStats,
+    RemovedStoragePool,
+    RemoveStoragePool,
+)
+from storpool_commands.snapshots import (
+    DeletedSnapshot,
+    DeletedTemplate,
+    DeleteSnapshot,
+    DeleteTemplate,
+    RevertedVolume,
+    RevertSnapshot,
+    TakenSnapshot,
+    TakeSnapshot,
+)
+from storpool_commands.tags import (
+    CreatedTags,
+    DeletedTags,
+    StorPoolCreateTags,
+    StorPoolDeleteTags,
+)
+from storpool_commands.vm_snapshots import (
+    DeletedVmSnapshot,
+    DeleteVmSnapshot,
+    RevertedVmSnapshot,
+    RevertVmSnapshot,
+    TakenVmSnapshot,
+    TakeVmSnapshot,
+)
+from storpool_commands.volumes import (
+    CreatedVolume,
+    CreatedVolumeFromSnapshot,
+    CreatedVolumeFromTemplate,
+    CreateVolume,
+    CreateVolumeFromSnapshot,
+    CreateVolumeFromTemplate,
+    DeletedVolume,
+    DeleteVolume,
+    FencedVolumes,
+    FenceVolumes,
+    QosTierSet,
+    SetQosTier,
+    UpdatedVolume,
+    UpdateVolume,
+)
 
 Command = Annotated[
     ConnectPhysicalDisk
@@ -42,15 +101,52 @@ Command = Annotated[
     | DetachDisk
     | StorpoolResize
     | GetPhysicalDisk
+    | SetDiskQos
     | CreateVolume
+    | CreateVolumeFromTemplate
+    | CreateVolumeFromSnapshot
     | DeleteVolume
+    | UpdateVolume
+    | SetQosTier
+    | FenceVolumes
+    | TakeSnapshot
+    | DeleteSnapshot
+    | RevertSnapshot
+    | DeleteTemplate
+    | StorPoolCreateTags
+    | StorPoolDeleteTags
+    | TakeVmSnapshot
+    | RevertVmSnapshot
+    | DeleteVmSnapshot
+    | AddStoragePool
+    | RemoveStoragePool
+    | GetPoolStats
+    | GetHostInfo
     | Ping,
     Field(discriminator="command"),
 ]
 """What a host's queue takes."""
 
+AnyCommand = Annotated[
+    CreateVolume
+    | CreateVolumeFromTemplate
+    | CreateVolumeFromSnapshot
+    | DeleteVolume
+    | UpdateVolume
+    | SetQosTier
+    | FenceVolumes
+    | TakeSnapshot
+    | DeleteSnapshot
+    | RevertSnapshot
+    | DeleteTemplate
+    | StorPoolCreateTags
+    | StorPoolDeleteTags,
+    Field(discriminator="command"),
+]
+"""What the queue of all hosts takes: commands that touch the StorPool API alone."""
+
 ControlCommand = Annotated[
-    Ping | QueryCommand | ListCommands | CancelCommand,
+    Ping | QueryCommand | ListCommands | CancelCommand | ListAttachments | GetDriftReport | Drain | SetLogLevel,
     Field(discriminator="command"),
 ]
 """What a host's control queue takes."""
@@ -63,12 +159,35 @@ Result = Annotated[
     | DetachedDisk
     | ResizedVolume
     | PhysicalDisk
+    | DiskQos
     | CreatedVolume
+    | CreatedVolumeFromTemplate
+    | CreatedVolumeFromSnapshot
     | DeletedVolume
+    | UpdatedVolume
+    | QosTierSet
+    | FencedVolumes
+    | TakenSnapshot
+    | DeletedSnapshot
+    | RevertedVolume
+    | DeletedTemplate
+    | CreatedTags
+    | DeletedTags
+    | TakenVmSnapshot
+    | RevertedVmSnapshot
+    | DeletedVmSnapshot
+    | AddedStoragePool
+    | RemovedStoragePool
+    | PoolStats
+    | HostInfo
     | Pong
     | QueriedCommand
     | ListedCommands
-    | CancelledCommand,
+    | CancelledCommand
+    | ListedAttachments
+    | DriftReport
+    | Drained
+    | LogLevelSet,
     Field(discriminator="command"),
 ]
 """What a success carries."""

@@ -9,6 +9,7 @@ from pydantic import Field
 from storpool_commands.wire import AnswerModel, CommandModel, HostId, RequestId, Timestamp
 
 State = Literal["accepted", "running", "finished"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 class Pong(AnswerModel):
@@ -86,3 +87,91 @@ class CancelCommand(CommandModel[CancelledCommand]):
 
     command: Literal["cancelCommand"] = "cancelCommand"
     id: RequestId
+
+
+class ListedAttachment(AnswerModel):
+    """A volume or snapshot that is attached to this host."""
+
+    global_id: str
+    snapshot: bool
+    mode: Literal["rw", "ro"]
+    path: str | None
+    """Its link; null when there is none, which is a defect: see driftReport."""
+    vms: list[str]
+    """UUIDs of the machines of this host that have it as a disk."""
+
+
+class ListedAttachments(AnswerModel):
+    """What is attached to this host, as StorPool lists it."""
+
+    command: Literal["listAttachments"] = "listAttachments"
+    attachments: list[ListedAttachment]
+
+
+class ListAttachments(CommandModel[ListedAttachments]):
+    """List what is attached to this host."""
+
+    command: Literal["listAttachments"] = "listAttachments"
+
+
+class Drift(AnswerModel):
+    """Something on which StorPool, the kernel and libvirt do not agree."""
+
+    kind: Literal["no-device", "not-attached", "not-used", "wrong-mode", "unplug-pending", "two-writers"]
+    """`no-device`: attached, but no link leads to a device. `not-attached`: a machine's disk, or a link, that
+    StorPool does not list here. `not-used`: attached, and no machine has it: a leftover, or a job's. `wrong-mode`: rw
+    at one, ro at the other. `unplug-pending`: a guest has been asked to let go. `two-writers`: also attached rw to
+    another client."""
+    global_id: str | None
+    """Null for a disk whose path is a name that leads nowhere."""
+    path: str | None
+    vm: str | None
+    detail: str
+    """For a person."""
+
+
+class DriftReport(AnswerModel):
+    """Where what is there differs from what should be; empty is good."""
+
+    command: Literal["driftReport"] = "driftReport"
+    drifts: list[Drift]
+
+
+class GetDriftReport(CommandModel[DriftReport]):
+    """Compare what StorPool, the kernel and libvirt say. Nothing is mended."""
+
+    command: Literal["driftReport"] = "driftReport"
+
+
+class Drained(AnswerModel):
+    """Whether the host takes commands."""
+
+    command: Literal["drain"] = "drain"
+    draining: bool
+    unfinished: int
+    """Requests that the host has accepted and not finished; they are run."""
+
+
+class Drain(CommandModel[Drained]):
+    """Take no more commands, or take them again. What is in the host's queue waits there.
+
+    Control commands are answered. It lasts until it is turned off, or the agent starts anew.
+    """
+
+    command: Literal["drain"] = "drain"
+    on: bool
+
+
+class LogLevelSet(AnswerModel):
+    """How much the agent logs."""
+
+    command: Literal["setLogLevel"] = "setLogLevel"
+    before: LogLevel
+    after: LogLevel
+
+
+class SetLogLevel(CommandModel[LogLevelSet]):
+    """Have the agent log more or less, until it starts anew."""
+
+    command: Literal["setLogLevel"] = "setLogLevel"
+    level: LogLevel

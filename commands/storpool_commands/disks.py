@@ -6,12 +6,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from storpool_commands.labels import VmLabels
 from storpool_commands.references import DevicePath, ObjectRef
 from storpool_commands.wire import (
     AnswerModel,
     CommandModel,
     Generation,
+    Label,
     Limit,
+    Reason,
     SizeBytes,
     TagValue,
     TemplateName,
@@ -50,7 +53,7 @@ class ConnectedDisk(AnswerModel):
     """False when it was attached before this command."""
 
 
-class ConnectPhysicalDisk(_VolumeOrSnapshot, CommandModel[ConnectedDisk]):
+class ConnectPhysicalDisk(_VolumeOrSnapshot, VmLabels, CommandModel[ConnectedDisk]):
     """Attach a volume or snapshot to this host and wait for its device.
 
     Repeating it is a success. When the device does not appear, an attachment that this command made is undone.
@@ -63,6 +66,8 @@ class ConnectPhysicalDisk(_VolumeOrSnapshot, CommandModel[ConnectedDisk]):
     purpose: Purpose = "vm"
     on_remote_attached: OnRemoteAttached = "export"
     """What StorPool does when another cluster of a multi-cluster has it attached: export it to this one, or fail."""
+    vm_uuid: Label | None = None
+    """The machine that is going to have it: the volume gets the tag `cvm`, and `vcPolicy`, `tier`, `diskId`."""
     generation: Generation | None = None
     timeout_s: TimeoutS = 30
     """How long to wait for the host's StorPool client and for the device."""
@@ -71,6 +76,10 @@ class ConnectPhysicalDisk(_VolumeOrSnapshot, CommandModel[ConnectedDisk]):
     def _snapshots_are_read(self) -> Self:
         if self.snapshot is not None and self.mode == "rw":
             raise ValueError("a snapshot can be attached read-only only")
+        if self.vm_tags(None) and self.vm_uuid is None:
+            raise ValueError("vcPolicy, tier and diskId are those of a machine's disk: give vmUuid, too")
+        if self.snapshot is not None and self.vm_uuid is not None:
+            raise ValueError("a snapshot is no disk of a machine: it gets no tags")
         return self
 
 
@@ -87,7 +96,9 @@ class DisconnectedDisk(AnswerModel):
 class _Force(WireModel):
     force: bool = False
     """Detach although something has the device open: its I/O fails from then on. Needs a reason."""
-    reason: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    reason: Reason | None = None
+    vm_uuid: Label | None = None
+    """The machine that had it: the volume loses the tags `cvm`, `vc-policy` and `disk`, unless `cvm` is another's."""
     generation: Generation | None = None
     timeout_s: TimeoutS = 30
 
@@ -164,10 +175,11 @@ class AttachedDisk(AnswerModel):
     attached_now: bool
 
 
-class AttachDisk(CommandModel[AttachedDisk]):
+class AttachDisk(VmLabels, CommandModel[AttachedDisk]):
     """Connect a volume and give it to a virtual machine: hot-plugged when it runs, else for its next start.
 
-    Repeating it is a success. On failure what this command did is undone in reverse order.
+    Repeating it is a success. On failure what this command did is undone in reverse order. The volume gets the tag
+    `cvm`, the machine's UUID, and `vcPolicy`, `tier`, `diskId`; when only they could not be set it is `tags-not-set`.
     """
 
     command: Literal["attachDisk"] = "attachDisk"
@@ -210,7 +222,8 @@ class DetachDisk(CommandModel[DetachedDisk]):
     """Take a disk out of a virtual machine, wait until the guest has let go, and disconnect its volume.
 
     Repeating it is a success. A guest that does not let go in time is the failure `unplug-pending`: the agent
-    remembers, finishes the detach when the guest lets go, and then publishes `attachment.detached`.
+    remembers, finishes the detach when the guest lets go, and then publishes `attachment.detached`. The volume loses
+    the tags `cvm`, `vc-policy` and `disk`.
     """
 
     command: Literal["detachDisk"] = "detachDisk"
@@ -327,3 +340,37 @@ class GetPhysicalDisk(_VolumeOrSnapshot, CommandModel[PhysicalDisk]):
     """Look at a volume or snapshot from all sides. Changes nothing, attaches nothing."""
 
     command: Literal["getPhysicalDisk"] = "getPhysicalDisk"
+
+
+class DiskQos(AnswerModel):
+    """The limits that QEMU applies to a disk, as libvirt says; 0 is no limit."""
+
+    command: Literal["setDiskQos"] = "setDiskQos"
+    vm: str
+    target: str
+    live: bool
+    """The running machine has them."""
+    persistent: bool
+    """The machine has them at its next start."""
+    total_bytes_sec: int
+    read_bytes_sec: int
+    write_bytes_sec: int
+    total_iops_sec: int
+    read_iops_sec: int
+    write_iops_sec: int
+
+
+class SetDiskQos(CommandModel[DiskQos]):
+    """Set the limits that QEMU applies to a disk of a machine, running or stopped. Limits that are not named stay."""
+
+    command: Literal["setDiskQos"] = "setDiskQos"
+    vm: VmRef
+    volume: ObjectRef
+    iotune: IoTune
+    timeout_s: TimeoutS = 30
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.iotune.model_dump(exclude_none=True):
+            raise ValueError("iotune: name a limit")
+        return self

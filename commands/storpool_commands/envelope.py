@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
-from storpool_commands.catalogue import Command, ControlCommand, Result
+from storpool_commands.catalogue import AnyCommand, Command, ControlCommand, Result
 from storpool_commands.errors import ErrorCode, Retry, SideEffects
 from storpool_commands.wire import AnswerModel, Fact, HostId, RequestId, Timestamp, WireModel
 
@@ -37,6 +37,12 @@ class Request(_Envelope):
     """A command for a host's queue."""
 
     body: Command
+
+
+class AnyRequest(_Envelope):
+    """A command for the queue of all hosts."""
+
+    body: AnyCommand
 
 
 class ControlRequest(_Envelope):

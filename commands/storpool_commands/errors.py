@@ -59,6 +59,18 @@ class ErrorCode(StrEnum):
     STORPOOL_UNAUTHORIZED = "storpool-unauthorized"
     STORPOOL_REFUSED = "storpool-refused"
 
+    STILL_EXPORTED = "still-exported"
+    TAGS_NOT_SET = "tags-not-set"
+    FENCE_INCOMPLETE = "fence-incomplete"
+    REVERT_INCOMPLETE = "revert-incomplete"
+    DELETE_INCOMPLETE = "delete-incomplete"
+
+    # pools
+    POOL_NOT_FOUND = "pool-not-found"
+    POOL_CONFLICT = "pool-conflict"
+    TEMPLATE_IN_USE = "template-in-use"
+    SECRET_NOT_KEPT = "secret-not-kept"  # noqa: S105 - a code
+
     # devices
     DEVICE_TIMEOUT = "device-timeout"
     DEVICE_MISMATCH = "device-mismatch"
@@ -79,6 +91,9 @@ class ErrorCode(StrEnum):
     UNPLUG_PENDING = "unplug-pending"
     UNPLUG_REJECTED = "unplug-rejected"
     GUEST_NOT_NOTIFIED = "guest-not-notified"
+    GUEST_AGENT_UNAVAILABLE = "guest-agent-unavailable"
+    GUEST_NOT_FROZEN = "guest-not-frozen"
+    FROZEN_TOO_LONG = "frozen-too-long"
     LIBVIRT_UNAVAILABLE = "libvirt-unavailable"
     LIBVIRT_TIMEOUT = "libvirt-timeout"
     LIBVIRT_REFUSED = "libvirt-refused"
@@ -107,6 +122,15 @@ _RETRYABLE = {
     ErrorCode.GUEST_NOT_NOTIFIED,
     ErrorCode.LIBVIRT_UNAVAILABLE,
     ErrorCode.LIBVIRT_REFUSED,
+    ErrorCode.STILL_EXPORTED,
+    ErrorCode.TAGS_NOT_SET,
+    ErrorCode.FENCE_INCOMPLETE,
+    ErrorCode.REVERT_INCOMPLETE,
+    ErrorCode.DELETE_INCOMPLETE,
+    ErrorCode.SECRET_NOT_KEPT,
+    ErrorCode.GUEST_AGENT_UNAVAILABLE,
+    ErrorCode.GUEST_NOT_FROZEN,
+    ErrorCode.FROZEN_TOO_LONG,
 }
 _UNCERTAIN = {
     ErrorCode.STORPOOL_TIMEOUT,

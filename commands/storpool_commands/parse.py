@@ -10,11 +10,11 @@ from uuid import UUID
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from storpool_commands.envelope import MAX_BODY_BYTES, PROTOCOL, ControlRequest, Request
+from storpool_commands.envelope import MAX_BODY_BYTES, PROTOCOL, AnyRequest, ControlRequest, Request
 from storpool_commands.errors import ErrorCode
 from storpool_commands.wire import Fact
 
-E = TypeVar("E", Request, ControlRequest)
+E = TypeVar("E", Request, AnyRequest, ControlRequest)
 
 _FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}|[0-9]{1,4}")
 
@@ -32,6 +32,11 @@ class InvalidRequest(Exception):
 def parse_request(body: bytes) -> Request:
     """Read what came on a host's queue. Raises InvalidRequest."""
     return _parse(body, Request)
+
+
+def parse_any_request(body: bytes) -> AnyRequest:
+    """Read what came on the queue of all hosts. Raises InvalidRequest."""
+    return _parse(body, AnyRequest)
 
 
 def parse_control_request(body: bytes) -> ControlRequest:

@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from storpool_commands.envelope import Accepted, ControlRequest, Event, Failure, Progress, Request, Success
+from storpool_commands.envelope import Accepted, AnyRequest, ControlRequest, Event, Failure, Progress, Request, Success
 
 
 def schema() -> dict[str, Any]:
     """Requests and replies as a sender writes and reads them (JSON Schema 2020-12)."""
-    requests = [(Request, "validation"), (ControlRequest, "validation")]
+    requests = [(Request, "validation"), (AnyRequest, "validation"), (ControlRequest, "validation")]
     replies = [(model, "serialization") for model in (Success, Failure, Accepted, Progress, Event)]
     _, definitions = models_json_schema([*requests, *replies], title="storpool-agent, protocol 1")  # type: ignore[list-item]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **definitions}

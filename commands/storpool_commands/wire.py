@@ -65,6 +65,18 @@ VmRef = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+:@-]{1,255}$")]
 TagName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,199}$")]
 TagValue = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,199}$")]
 TemplateName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,199}$")]
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,199}$")]
+"""The value of a tag that is there; StorPool takes an empty one for the order to remove the tag."""
+
+PoolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$")]
+"""A storage pool as the management plane calls it."""
+
+ClusterId = Annotated[str, Field(pattern=r"^[a-z0-9]+\.[a-z0-9]+$", max_length=63)]
+"""A StorPool cluster of a multi-cluster: the first two words of the global ids of its objects."""
+
+Reason = Annotated[str, Field(min_length=1, max_length=500)]
+"""Why something is forced; kept in the log."""
+
 ObjectName = Annotated[str, Field(pattern=r"^#?[A-Za-z0-9_:][A-Za-z0-9_.:-]{0,197}$")]
 """The name of a volume that is to be made. StorPool allows more first characters; they are refused
 because `.`, `..` and `-x` are names that other programs take for something else."""

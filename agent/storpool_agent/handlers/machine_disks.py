@@ -12,7 +12,7 @@ from storpool_agent.handlers import connecting
 from storpool_agent.handlers.connecting import Wish
 from storpool_agent.host import Host
 from storpool_agent.storpool.model import Volume
-from storpool_commands.disks import AttachDisk, AttachedDisk, DetachDisk, DetachedDisk
+from storpool_commands.disks import AttachDisk, AttachedDisk, DetachDisk, DetachedDisk, DiskQos, SetDiskQos
 from storpool_commands.errors import retry_class
 from storpool_commands.references import parse
 
@@ -138,3 +138,8 @@ def _unplug(
             attempt.expect_unplug(volume.global_id, domain.uuid)
             raise
         return True
+
+
+def set_qos(command: SetDiskQos, host: Host, attempt: Attempt) -> DiskQos:
+    """Set the limits that QEMU applies to a disk."""
+    raise NotImplementedError

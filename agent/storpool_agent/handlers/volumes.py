@@ -8,7 +8,22 @@ from storpool_agent.handlers import connecting
 from storpool_agent.host import Host
 from storpool_agent.storpool.model import NewVolume
 from storpool_commands.references import ID_DIRECTORY
-from storpool_commands.volumes import CreatedVolume, CreateVolume, DeletedVolume, DeleteVolume
+from storpool_commands.volumes import (
+    CreatedVolume,
+    CreatedVolumeFromSnapshot,
+    CreatedVolumeFromTemplate,
+    CreateVolume,
+    CreateVolumeFromSnapshot,
+    CreateVolumeFromTemplate,
+    DeletedVolume,
+    DeleteVolume,
+    FencedVolumes,
+    FenceVolumes,
+    QosTierSet,
+    SetQosTier,
+    UpdatedVolume,
+    UpdateVolume,
+)
 
 API_TIMEOUT_S = 60.0
 
@@ -46,3 +61,28 @@ def delete(command: DeleteVolume, host: Host, attempt: Attempt) -> DeletedVolume
     with attempt.step("delete", changes=True):
         host.storpool.delete_volume(volume, deadline)
     return DeletedVolume(global_id=volume.global_id, deleted_now=True)
+
+
+def create_from_template(command: CreateVolumeFromTemplate, host: Host, attempt: Attempt) -> CreatedVolumeFromTemplate:
+    """Make a volume from a template."""
+    raise NotImplementedError
+
+
+def create_from_snapshot(command: CreateVolumeFromSnapshot, host: Host, attempt: Attempt) -> CreatedVolumeFromSnapshot:
+    """Make a volume from a snapshot."""
+    raise NotImplementedError
+
+
+def update(command: UpdateVolume, host: Host, attempt: Attempt) -> UpdatedVolume:
+    """Change limits, template or tier."""
+    raise NotImplementedError
+
+
+def set_tier(command: SetQosTier, host: Host, attempt: Attempt) -> QosTierSet:
+    """Set the tag qc."""
+    raise NotImplementedError
+
+
+def fence(command: FenceVolumes, host: Host, attempt: Attempt) -> FencedVolumes:
+    """Detach everywhere, by force, and confirm it."""
+    raise NotImplementedError

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What StorPool has, in this agent's words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from storpool_commands.disks import Mode
@@ -20,7 +20,12 @@ class Volume:
     template: str = ""
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     iops: int | None = None
-    """None: no limit."""
+    """None: no limit; so for the bandwidth."""
+    bandwidth_kib_sec: int | None = None
+    parent: str = ""
+    """The name or `~<global id>` of the snapshot that it was made from."""
+    on_volume: str = ""
+    """Of a snapshot: the name or `~<global id>` of its volume, while that is the last one made from it."""
 
     @property
     def reference(self) -> Reference:
@@ -43,11 +48,25 @@ class NewVolume:
     """A volume that is to be made."""
 
     size_bytes: int
-    template: str
+    template: str | None
+    """None: that of the parent."""
     name: str | None = None
+    parent: Volume | None = None
+    """The snapshot that it begins as a copy of."""
+    cluster_id: str | None = None
+    """None: the cluster that the API belongs to."""
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     iops: int | None = None
     bandwidth_kib_sec: int | None = None
+
+
+@dataclass(frozen=True)
+class NewSnapshot:
+    """A snapshot that is to be taken."""
+
+    name: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    delete_after_s: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +76,35 @@ class VolumeChange:
     size_bytes: int | None = None
     shrink_ok: bool = False
     iops: int | None = None
-    """0: no limit."""
+    """0: no limit; so for the bandwidth."""
+    bandwidth_kib_sec: int | None = None
     template: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class TemplateSpace:
+    """A template and the room that StorPool sees for it."""
+
+    name: str
+    capacity_bytes: int
+    free_bytes: int
+    volumes: int
+    snapshots: int
+
+
+@dataclass(frozen=True)
+class ClientService:
+    """A host in the cluster."""
+
+    client: int
+    status: str
+    version: str | None
+
+
+@dataclass(frozen=True)
+class Services:
+    """What runs in the cluster."""
+
+    cluster_status: str
+    clients: Sequence[ClientService]
