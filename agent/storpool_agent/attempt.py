@@ -57,8 +57,7 @@ class Attempt:
     @contextmanager
     def step(self, name: str, *, changes: bool = False) -> Generator[RunningStep]:
         """Take a step. Raises Cancelled instead of taking it when the request has been cancelled."""
-        if self._cancelled:
-            raise Cancelled(f"cancelled before the step {name}", step=name)
+        self._refuse_cancelled(name)
         running = RunningStep()
         started = monotonic()
         crash_point(f"{self._command}/{name}:begin")
@@ -96,14 +95,7 @@ class Attempt:
         """Let the command pass if nothing newer has been seen for its volume. Raises StaleGeneration."""
         if generation is None:
             return
-        highest = self._journal.raise_fence(global_id, generation)
-        if highest > generation:
-            raise StaleGeneration(
-                f"volume {global_id}: the command is of generation {generation}, generation {highest} has been seen",
-                volume=global_id,
-                generation=generation,
-                seen_generation=highest,
-            )
+        self._refuse_stale(global_id, generation, self._journal.raise_fence(global_id, generation))
 
     def pending_unplug(self, global_id: str) -> PendingUnplug | None:
         """The guest that was asked to let go of a volume and has not yet."""
@@ -121,6 +113,19 @@ class Attempt:
     def cancel(self) -> None:
         """Stop before the next step."""
         self._cancelled = True
+
+    def _refuse_cancelled(self, step: str) -> None:
+        if self._cancelled:
+            raise Cancelled(f"cancelled before the step {step}", step=step)
+
+    def _refuse_stale(self, global_id: str, generation: int, highest: int) -> None:
+        if highest > generation:
+            raise StaleGeneration(
+                f"volume {global_id}: the command is of generation {generation}, generation {highest} has been seen",
+                volume=global_id,
+                generation=generation,
+                seen_generation=highest,
+            )
 
     def _ended(self, name: str, status: Literal["done", "already", "failed"], started: float, *, changed: bool) -> None:
         took_ms = round((monotonic() - started) * 1000, 3)

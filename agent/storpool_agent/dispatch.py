@@ -35,6 +35,7 @@ from storpool_commands.disks import (
     SetDiskQos,
     StorpoolResize,
 )
+from storpool_commands.dry_run import DryRun
 from storpool_commands.envelope import Failure, Request, Success
 from storpool_commands.errors import ErrorCode, retry_class
 from storpool_commands.pools import AddStoragePool, GetHostInfo, GetPoolStats, RemoveStoragePool
@@ -143,6 +144,8 @@ def execute(request: Request, host: Host, attempt: Attempt) -> Success | Failure
             return _crashed(host.name, request, attempt, started)
         took_ms = _since_ms(started)
         log.info("done", took_ms=took_ms)
+        if request.dry_run:
+            result = DryRun(body_command=command.command)
         return Success(id=request.id, host=host.name, result=result, steps=attempt.steps, took_ms=took_ms)
 
 
@@ -179,7 +182,7 @@ def _crashed(host: str, request: Request, attempt: Attempt, started: float) -> F
 def _subjects(request: Request) -> dict[str, str]:
     """What the command is about, as the sender named it: in every log line of it, and in the facts of its failure."""
     fields = vars(request.body)
-    return {key: fields[key] for key in ("volume", "snapshot", "path", "vm") if fields.get(key) is not None}
+    return {key: fields[key] for key in ("volume", "snapshot", "path", "vm", "pool") if fields.get(key) is not None}
 
 
 def _since_ms(started: float) -> float:

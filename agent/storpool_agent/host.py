@@ -190,6 +190,10 @@ class Domains(Protocol):
         """Every disk of every machine whose source path is in one of these directories."""
         ...
 
+    def place(self, domain: Domain, disk: Disk, deadline: Deadline) -> str:
+        """The target that `plug` would take now. Raises as it does, but for what libvirt alone knows: a free slot."""
+        ...
+
     def plug(self, domain: Domain, disk: Disk, deadline: Deadline) -> DiskInDomain:
         """Give the machine a disk, live and in its configuration as `disk` says, and read it back.
 
@@ -266,8 +270,12 @@ class Pools(Protocol):
         """A pool that is not kept yet. Raises InvalidCommand for a URL that is none, without showing it."""
         ...
 
+    def missing(self, pool: Pool) -> bool:
+        """Whether `keep` would be news. Raises PoolConflict, TemplateInUse."""
+        ...
+
     def keep(self, pool: Pool) -> bool:
-        """Know it from now on, also after a restart; false when it was known. Raises PoolConflict, TemplateInUse."""
+        """Know it from now on, also after a restart; false when it was known. Raises as `missing`."""
         ...
 
     def forget(self, name: str) -> bool:

@@ -14,7 +14,9 @@ from storpool_agent import dispatch, objects
 from storpool_agent.attempt import Attempt
 from storpool_agent.crash import crash_point
 from storpool_agent.deadline import Deadline
-from storpool_agent.errors import AgentError, Cancelled, CrashLoop, DeadlinePassed, InvalidCommand, JournalUnavailable
+from storpool_agent.dry_run.attempt import DryAttempt
+from storpool_agent.dry_run.host import dry
+from storpool_agent.errors import AgentError, Cancelled, CrashLoop, DeadlinePassed, JournalUnavailable
 from storpool_agent.host import Host
 from storpool_agent.journal.journal import Journal, Outgoing
 from storpool_agent.lanes import Lane
@@ -150,18 +152,20 @@ class Jobs:
         if refusal is not None:
             return dispatch.failure(self._host.name, job.request, refusal)
         crash_point(f"{job.request.body.command}/started")
-        return dispatch.execute(job.request, self._host, attempt)
+        host = dry(self._host) if job.request.dry_run else self._host
+        return dispatch.execute(job.request, host, attempt)
 
     def _begin(self, job: Job) -> Attempt | None:
         """From here on a cancel stops the attempt; before, it ends the job."""
         with self._mutex:
             if not job.over:
-                job.attempt = Attempt(job.request, self._journal, job.attempts + 1)
+                kind = DryAttempt if job.request.dry_run else Attempt
+                job.attempt = kind(job.request, self._journal, job.attempts + 1)
             return job.attempt
 
     def _start(self, job: Job) -> AgentError | None:
         """Note that it is run; why not, when it cannot be noted: a crash would then be counted by nobody."""
-        if isinstance(job.request.body, READ_ONLY):
+        if job.request.dry_run or isinstance(job.request.body, READ_ONLY):
             return None
         try:
             self._journal.start(str(job.request.id))
@@ -218,8 +222,6 @@ def _body(reply: Success | Failure) -> bytes:
 def _refusal(job: Job) -> AgentError | None:
     """Why a request is not run at all. One that was started once is not stopped by its deadline any more."""
     deadline = job.request.deadline
-    if job.request.dry_run:
-        return InvalidCommand("dryRun: this agent cannot plan commands yet; nothing was done")
     if job.attempts >= MAX_ATTEMPTS:
         return CrashLoop(
             f"the agent died {job.attempts} times while it ran this request; look at its log, then at the volume",

@@ -42,6 +42,7 @@ from storpool_commands.disks import (
     SetDiskQos,
     StorpoolResize,
 )
+from storpool_commands.dry_run import DryRun
 from storpool_commands.pools import (
     AddedStoragePool,
     AddStoragePool,
@@ -187,7 +188,8 @@ Result = Annotated[
     | ListedAttachments
     | DriftReport
     | Drained
-    | LogLevelSet,
+    | LogLevelSet
+    | DryRun,
     Field(discriminator="command"),
 ]
 """What a success carries."""

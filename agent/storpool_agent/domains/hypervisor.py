@@ -65,6 +65,9 @@ class Hypervisor:
         with turn(realpath(disk.path), deadline), turn(domain.uuid, deadline):
             return Plugging(self._access, domain, disk, deadline).run()
 
+    def place(self, domain: Domain, disk: Disk, deadline: Deadline) -> str:
+        return Plugging(self._access, domain, disk, deadline).place()
+
     def unplug(self, domain: Domain, disk: DiskInDomain, wait_guest_s: float, deadline: Deadline) -> None:
         Unplugging(self._access, domain, disk, deadline).run(wait_guest_s)
 

@@ -57,6 +57,15 @@ class Plugging:
             return self._settle(failure, paths, present)
         return self._verified(self._read().disks(paths))
 
+    def place(self) -> str:
+        """The target that `run` would take. Changes nothing."""
+        paths = SourcePaths([self.disk.path])
+        found = self._look(paths)
+        present = found.disks(paths)
+        self._missing(found, present)
+        target, _ = places.choose(found, self.disk, present[0].target if present else None)
+        return target
+
     def _look(self, paths: SourcePaths) -> Machine:
         """All machines are looked at: QEMU's lock says nothing of one that is only configured to have the disk."""
         ours: Machine | None = None

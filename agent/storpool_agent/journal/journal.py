@@ -195,6 +195,13 @@ class Journal:
 
         return self._database.write(change)
 
+    def fence(self, global_id: str) -> int:
+        """The highest generation seen of a volume, 0 when there was none."""
+        row = self._database.read(
+            lambda db: db.execute("SELECT generation FROM fence WHERE global_id = ?", (global_id,)).fetchone()
+        )
+        return int(row[0]) if row else 0
+
     # pending unplugs
 
     def expect_unplug(self, pending: PendingUnplug) -> None:

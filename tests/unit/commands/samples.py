@@ -11,12 +11,22 @@ from storpool_commands.control import (
     CancelCommand,
     CancelledCommand,
     CommandStatus,
+    Drain,
+    Drained,
+    Drift,
+    DriftReport,
+    GetDriftReport,
+    ListAttachments,
     ListCommands,
+    ListedAttachment,
+    ListedAttachments,
     ListedCommands,
+    LogLevelSet,
     Ping,
     Pong,
     QueriedCommand,
     QueryCommand,
+    SetLogLevel,
 )
 from storpool_commands.disks import (
     AttachDisk,
@@ -30,19 +40,22 @@ from storpool_commands.disks import (
     DisconnectedDiskByPath,
     DisconnectPhysicalDisk,
     DisconnectPhysicalDiskByPath,
+    DiskQos,
     GetPhysicalDisk,
     Holder,
     IoTune,
     PhysicalDisk,
     ResizedVm,
     ResizedVolume,
+    SetDiskQos,
     StorpoolResize,
     VmDisk,
 )
+from storpool_commands.dry_run import DryRun
 from storpool_commands.envelope import Accepted, Event, Failure, Progress, Step, Success
 from storpool_commands.errors import ErrorCode
-from storpool_commands.volumes import CreatedVolume, CreateVolume, DeletedVolume, DeleteVolume
 from storpool_commands.wire import AnswerModel, CommandModel
+from unit.commands import storage_samples
 
 COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(catalogue.Command)[0])
 CONTROL_COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(catalogue.ControlCommand)[0])
@@ -90,14 +103,16 @@ COMMAND_SAMPLES: tuple[CommandModel[Any], ...] = (
         timeout_s=10,
     ),
     GetPhysicalDisk(snapshot="snap-1"),
-    CreateVolume(
-        size_bytes=2**40, template="hybrid", name="disk-1", tags={"cs": "volume"}, iops=100, bandwidth_kib_sec=0
-    ),
-    DeleteVolume(volume="disk-1"),
+    SetDiskQos(vm="vm-1", volume="~a.b.c", iotune=IoTune(total_iops_sec=100), timeout_s=10),
+    *storage_samples.COMMAND_SAMPLES,
     Ping(),
     QueryCommand(id=ID),
     ListCommands(state="running", limit=5),
     CancelCommand(id=ID),
+    ListAttachments(),
+    GetDriftReport(),
+    Drain(on=True),
+    SetLogLevel(level="debug"),
 )
 
 RESULT_SAMPLES: tuple[AnswerModel, ...] = (
@@ -149,19 +164,30 @@ RESULT_SAMPLES: tuple[AnswerModel, ...] = (
         vms=[VmDisk(vm=str(ID), name="vm-1", target="vdb", live=True, persistent=True)],
         pending_unplug_vm=None,
     ),
-    CreatedVolume(
-        global_id="a.b.c",
-        name="disk-1",
-        path="/dev/storpool-byid/a.b.c",
-        size_bytes=512,
-        template="hybrid",
-        tags={"sp-op": str(ID)},
+    DiskQos(
+        vm=str(ID),
+        target="vdb",
+        live=True,
+        persistent=False,
+        total_bytes_sec=0,
+        read_bytes_sec=0,
+        write_bytes_sec=0,
+        total_iops_sec=100,
+        read_iops_sec=0,
+        write_iops_sec=0,
     ),
-    DeletedVolume(global_id=None, deleted_now=False),
+    *storage_samples.RESULT_SAMPLES,
     Pong(host="kvm1", version="0.1.0", time=NOW),
     QueriedCommand(status=STATUS, reply={"id": str(ID), "status": "success", "nested": [{"deep": None}]}),
     ListedCommands(commands=[STATUS]),
     CancelledCommand(id=ID, outcome="stopping"),
+    ListedAttachments(
+        attachments=[ListedAttachment(global_id="a.b.c", snapshot=False, mode="rw", path=None, vms=[str(ID)])]
+    ),
+    DriftReport(drifts=[Drift(kind="no-device", global_id="a.b.c", path=None, vm=None, detail="attached, no link")]),
+    Drained(draining=True, unfinished=2),
+    LogLevelSet(before="info", after="debug"),
+    DryRun(body_command="attachDisk"),
 )
 
 STEPS = [Step(step="attach", status="done", took_ms=1.5), Step(step="wait", status="planned", took_ms=0)]

@@ -1,0 +1,63 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""An attempt that changes nothing."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Literal
+
+from storpool_agent.attempt import Attempt, RunningStep
+from storpool_commands.envelope import Step
+from storpool_commands.errors import SideEffects
+
+
+class DryAttempt(Attempt):
+    """Steps that would change something are `planned`, and so is what comes after the first of them.
+
+    Nothing is noted and nothing is expected later; what is in the journal is read.
+    """
+
+    _planning = False
+
+    @property
+    def side_effects(self) -> SideEffects:
+        return "none"
+
+    @contextmanager
+    def step(self, name: str, *, changes: bool = False) -> Generator[RunningStep]:
+        self._refuse_cancelled(name)
+        running = RunningStep()
+        started = monotonic()
+        self._planning = self._planning or changes
+        try:
+            yield running
+        except Exception:
+            self._dry_ended(name, "failed", started)
+            raise
+        done = "planned" if self._planning else "done"
+        self._dry_ended(name, "already" if running.status == "already" else done, started)
+
+    @contextmanager
+    def undo(self, name: str) -> Generator[None]:
+        yield
+
+    def note(self, kind: str, target: str) -> None:
+        pass
+
+    def noted(self, kind: str, target: str) -> bool:
+        return False
+
+    def fence(self, global_id: str, generation: int | None) -> None:
+        if generation is not None:
+            self._refuse_stale(global_id, generation, self._journal.fence(global_id))
+
+    def expect_unplug(self, global_id: str, vm: str) -> None:
+        pass
+
+    def forget_unplug(self, global_id: str) -> None:
+        pass
+
+    def _dry_ended(self, name: str, status: Literal["done", "already", "failed", "planned"], started: float) -> None:
+        took_ms = round((monotonic() - started) * 1000, 3)
+        self._steps.append((Step(step=name, status=status, took_ms=took_ms), False))

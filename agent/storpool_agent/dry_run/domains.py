@@ -1,0 +1,62 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Machines that are left as they are."""
+
+from collections.abc import Sequence
+
+from storpool_agent.deadline import Deadline
+from storpool_agent.domains.model import Disk, DiskInDomain, Domain
+from storpool_agent.host import Domains
+from storpool_commands.disks import IoTune
+
+
+class DryDomains:
+    """Looks at the real ones, and asks no guest for anything."""
+
+    def __init__(self, real: Domains) -> None:
+        self._real = real
+
+    def find(self, vm: str, deadline: Deadline) -> Domain:
+        return self._real.find(vm, deadline)
+
+    def having(self, paths: Sequence[str], deadline: Deadline) -> Sequence[DiskInDomain]:
+        return self._real.having(paths, deadline)
+
+    def below(self, directories: Sequence[str], deadline: Deadline) -> Sequence[DiskInDomain]:
+        return self._real.below(directories, deadline)
+
+    def versions(self, deadline: Deadline) -> tuple[str, str]:
+        return self._real.versions(deadline)
+
+    def place(self, domain: Domain, disk: Disk, deadline: Deadline) -> str:
+        return self._real.place(domain, disk, deadline)
+
+    def plug(self, domain: Domain, disk: Disk, deadline: Deadline) -> DiskInDomain:
+        target = self._real.place(domain, disk, deadline)
+        return DiskInDomain(
+            domain=domain,
+            path=disk.path,
+            target=target,
+            bus=disk.bus,
+            live=disk.live,
+            config=disk.config,
+            alias=disk.alias,
+            serial=disk.serial,
+            address=None,
+            mode=disk.mode,
+        )
+
+    def unplug(self, domain: Domain, disk: DiskInDomain, wait_guest_s: float, deadline: Deadline) -> None:
+        pass
+
+    def resize(self, disk: DiskInDomain, size_bytes: int, deadline: Deadline) -> int:
+        return size_bytes
+
+    def tune(self, domain: Domain, disk: DiskInDomain, limits: IoTune, deadline: Deadline) -> IoTune:
+        return limits
+
+    def freeze(self, domain: Domain, deadline: Deadline) -> None:
+        pass
+
+    def thaw(self, domain: Domain, deadline: Deadline) -> None:
+        pass
