@@ -65,6 +65,11 @@ bench: venv ## ratios against bare floors and peers, in one run (root)
 schema: venv ## write docs/commands.schema.json anew from the models
 	$(BIN)/python -m storpool_commands.schema > docs/commands.schema.json
 
+.PHONY: protocol
+protocol: venv ## write the replies in docs/protocol.md anew from a real agent (root)
+	@scripts/services start
+	PYTHONPATH=tests $(BIN)/python -m protocol_examples
+
 .PHONY: wheel
 wheel: venv ## build the wheels
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist . ./commands
