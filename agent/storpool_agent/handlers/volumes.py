@@ -40,7 +40,7 @@ def create(command: CreateVolume, host: Host, attempt: Attempt) -> CreatedVolume
         bandwidth_kib_sec=command.bandwidth_kib_sec,
     )
     with attempt.step("create", changes=True):
-        made = host.storpool.create_volume(wanted, attempt.request_id, deadline, look_first=attempt.number > 1)
+        made = host.storpool.create_volume(wanted, attempt.request_id, deadline, look_first=attempt.may_have_run)
     return CreatedVolume(
         global_id=made.global_id,
         name=made.name,
