@@ -12,7 +12,7 @@ import structlog
 from storpool_agent.crash import crash_point
 from storpool_agent.errors import AgentError, Cancelled, StaleGeneration
 from storpool_agent.journal.journal import Journal, PendingUnplug
-from storpool_commands.envelope import Request, Step
+from storpool_commands.envelope import AnyRequest, Request, Step
 from storpool_commands.errors import SideEffects, retry_class
 
 log = structlog.get_logger()
@@ -40,6 +40,9 @@ class Attempt:
         self.request_id = str(request.id)
         self.number = number
         """1, or more when the agent died while it ran this request."""
+        self.may_have_run = number > 1 or isinstance(request, AnyRequest)
+        """What it makes may exist already, so the handler looks first. Always true for a request of the queue of
+        all hosts: another agent may have run it before."""
         self._command = request.body.command
         self._journal = journal
         self._steps: list[tuple[Step, bool]] = []

@@ -39,10 +39,10 @@ class Request(_Envelope):
     body: Command
 
 
-class AnyRequest(_Envelope):
+class AnyRequest(Request):
     """A command for the queue of all hosts."""
 
-    body: AnyCommand
+    body: AnyCommand  # pyright: ignore[reportIncompatibleVariableOverride] - frozen, so a narrower type is no harm
 
 
 class ControlRequest(_Envelope):
