@@ -17,7 +17,10 @@ from storpool_agent.errors import (
     AgentError,
     DiskConflict,
     DiskInUseByVm,
+    GuestAgentUnavailable,
+    GuestNotFrozen,
     GuestNotNotified,
+    InvalidCommand,
     LibvirtRefused,
     NoHotplugSlot,
     TargetTaken,
@@ -26,6 +29,7 @@ from storpool_agent.errors import (
     VmNotFound,
     VmNotRunning,
 )
+from storpool_commands.disks import IoTune
 
 
 @dataclass
@@ -51,6 +55,12 @@ class FakeMachine:
     """Targets whose unplug is pending."""
     sizes: dict[str, int] = field(default_factory=dict)
     """What QEMU reports, by target, for those that were resized."""
+    guest_agent: bool = False
+    """The guest runs qemu-guest-agent."""
+    freezable: bool = True
+    """The guest's agent can freeze its file systems."""
+    frozen: bool = False
+    """The guest writes nothing, until it is thawed or the machine ends."""
 
     @property
     def domain(self) -> Domain:
@@ -67,6 +77,7 @@ class FakeDomains:
         self.links: dict[str, str] = {}
         """Where a path leads: two paths that lead to one place are one disk."""
         self._failures: dict[str, list[AgentError]] = {}
+        self._lost_answers: dict[str, list[AgentError]] = {}
         self._on_change: Callable[[str | None], None] = lambda _uuid: None
 
     # What a test does.
@@ -79,6 +90,10 @@ class FakeDomains:
         """The next calls of the method raise these, one each, and do nothing."""
         self._failures.setdefault(method, []).extend(errors)
 
+    def lose_answer(self, method: str, *errors: AgentError) -> None:
+        """As `fail`, after the call has done what it does. For `freeze`."""
+        self._lost_answers.setdefault(method, []).extend(errors)
+
     def let_go(self, uuid: str) -> None:
         """The guest lets go of all that it was asked for, late."""
         machine = self.machines[uuid]
@@ -90,6 +105,7 @@ class FakeDomains:
         """The machine is switched off; a transient one is gone with that."""
         machine = self.machines[uuid]
         machine.running = False
+        machine.frozen = False
         machine.live.clear()
         machine.asked.clear()
         if not machine.persistent:
@@ -115,6 +131,15 @@ class FakeDomains:
     def having(self, paths: Sequence[str], deadline: Deadline) -> Sequence[DiskInDomain]:
         self._fail_if_told("having")
         return [disk for machine in self.machines.values() for disk in self._disks(machine, paths)]
+
+    def below(self, directories: Sequence[str], deadline: Deadline) -> Sequence[DiskInDomain]:
+        self._fail_if_told("below")
+        return [
+            _in_domain(machine, target, disk)
+            for machine in self.machines.values()
+            for target, disk in (machine.live | machine.config).items()
+            if any(disk.path.startswith(directory.rstrip("/") + "/") for directory in directories)
+        ]
 
     def plug(self, domain: Domain, disk: Disk, deadline: Deadline) -> DiskInDomain:
         self._fail_if_told("plug")
@@ -157,6 +182,40 @@ class FakeDomains:
             raise GuestNotNotified("libvirt: Cannot grow device files", vm=machine.uuid)
         machine.sizes[disk.target] = size_bytes
         return size_bytes
+
+    def tune(self, domain: Domain, disk: DiskInDomain, limits: IoTune, deadline: Deadline) -> IoTune:
+        self._fail_if_told("tune")
+        machine = self._machine(domain)
+        parts = [part for part in (machine.live, machine.config) if disk.target in part]
+        if not parts:
+            raise LibvirtRefused(f"libvirt: invalid argument: disk '{disk.path}' was not found", vm=machine.uuid)
+        merged = [_merged(part[disk.target].iotune, limits, machine) for part in parts]
+        for part, tuned in zip(parts, merged, strict=True):
+            part[disk.target] = replace(part[disk.target], iotune=tuned)
+        return merged[0]
+
+    def freeze(self, domain: Domain, deadline: Deadline) -> None:
+        self._fail_if_told("freeze")
+        machine = self._machine(domain)
+        if not machine.running:
+            raise VmNotRunning(f"{machine.name} is not running", vm=machine.uuid)
+        _refuse_without_agent(machine)
+        if not machine.freezable:
+            raise GuestNotFrozen(f"the guest of {machine.name} did not freeze", vm=machine.uuid)
+        machine.frozen = True
+        self._lose_answer_if_told("freeze")
+
+    def thaw(self, domain: Domain, deadline: Deadline) -> None:
+        self._fail_if_told("thaw")
+        machine = self.machines.get(domain.uuid)
+        if machine is None or not machine.running:
+            return
+        _refuse_without_agent(machine)
+        machine.frozen = False
+
+    def versions(self, deadline: Deadline) -> tuple[str, str]:
+        self._fail_if_told("versions")
+        return "9.0.0", "7.2.0"
 
     def _unplug_live(self, machine: FakeMachine, there: DiskInDomain) -> None:
         machine.asked.add(there.target)
@@ -201,6 +260,10 @@ class FakeDomains:
         if self._failures.get(method):
             raise self._failures[method].pop(0)
 
+    def _lose_answer_if_told(self, method: str) -> None:
+        if self._lost_answers.get(method):
+            raise self._lost_answers[method].pop(0)
+
 
 def _in_domain(machine: FakeMachine, target: str, disk: Disk) -> DiskInDomain:
     slot = list(machine.live).index(target) + 1 if target in machine.live else 0
@@ -227,6 +290,20 @@ def _refuse_other_settings(there: DiskInDomain, disk: Disk) -> None:
             bus=there.bus,
             mode=there.mode,
         )
+
+
+def _merged(present: IoTune | None, limits: IoTune, machine: FakeMachine) -> IoTune:
+    there = {} if present is None else present.model_dump(exclude_none=True)
+    nothing = dict.fromkeys(IoTune.model_fields, 0)
+    try:
+        return IoTune(**{**nothing, **there, **limits.model_dump(exclude_none=True)})
+    except ValueError as error:
+        raise InvalidCommand(f"{machine.name} has limits that these cannot be combined with", vm=machine.uuid) from error
+
+
+def _refuse_without_agent(machine: FakeMachine) -> None:
+    if not machine.guest_agent:
+        raise GuestAgentUnavailable(f"the guest of {machine.name} runs no agent", vm=machine.uuid)
 
 
 def _free_target(machine: FakeMachine, disk: Disk) -> str:
