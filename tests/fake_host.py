@@ -11,6 +11,8 @@ from fakes import FakeDevices, FakeStorPool
 from fakes_domains import FakeDomains, FakeMachine
 from storpool_agent import dispatch
 from storpool_agent.attempt import Attempt
+from storpool_agent.dry_run.attempt import DryAttempt
+from storpool_agent.dry_run.host import dry
 from storpool_agent.host import Host
 from storpool_agent.journal.journal import Arrival, Journal
 from storpool_commands.catalogue import Command
@@ -35,6 +37,11 @@ class FakeHost:
         if attempt == 1:
             self.journal.accept([Arrival(str(request.id), command.command, b"", None, None)])
         return dispatch.execute(request, self.host, Attempt(request, self.journal, attempt))
+
+    def plan(self, command: Command) -> Success | Failure:
+        """Run it as a request with dryRun."""
+        request = Request(id=uuid4(), protocol=1, dry_run=True, body=command)
+        return dispatch.execute(request, dry(self.host), DryAttempt(request, self.journal, 1))
 
     def succeed(self, command: Command) -> Any:
         reply = self.run(command)

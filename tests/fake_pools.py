@@ -49,7 +49,7 @@ class FakePools:
         storpool = self.own if found["api"] == OWN_API else self.apis.setdefault(found["api"], FakeStorPool())
         return Pool(name, found["api"], storpool, found["template"], cluster_id)
 
-    def keep(self, pool: Pool) -> bool:
+    def missing(self, pool: Pool) -> bool:
         token = self._opened.get(pool.name, "")
         if (known := self.kept.get(pool.name)) is not None:
             if _address(known) != _address(pool) or self._tokens[pool.name] != token:
@@ -58,7 +58,12 @@ class FakePools:
         for other in self.all():
             if (other.api, other.template) == (pool.api, pool.template):
                 raise TemplateInUse(f"{pool.template} is that of pool {other.name}", pool=other.name)
-        self.kept[pool.name], self._tokens[pool.name] = pool, token
+        return True
+
+    def keep(self, pool: Pool) -> bool:
+        if not self.missing(pool):
+            return False
+        self.kept[pool.name], self._tokens[pool.name] = pool, self._opened.get(pool.name, "")
         return True
 
     def forget(self, name: str) -> bool:

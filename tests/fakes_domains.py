@@ -141,15 +141,16 @@ class FakeDomains:
             if any(disk.path.startswith(directory.rstrip("/") + "/") for directory in directories)
         ]
 
+    def place(self, domain: Domain, disk: Disk, deadline: Deadline) -> str:
+        self._fail_if_told("place")
+        machine = self._machine(domain)
+        present = self._refuse_disk(machine, disk)
+        return present[0].target if present else _free_target(machine, disk)
+
     def plug(self, domain: Domain, disk: Disk, deadline: Deadline) -> DiskInDomain:
         self._fail_if_told("plug")
         machine = self._machine(domain)
-        self._refuse_second_machine(machine, disk)
-        present = self._disks(machine, [disk.path])
-        for there in present:
-            _refuse_other_settings(there, disk)
-        if disk.live and not machine.running:
-            raise VmNotRunning(f"{domain.name} is not running", vm=domain.uuid)
+        present = self._refuse_disk(machine, disk)
         if disk.config and not machine.persistent:
             raise LibvirtRefused("libvirt: transient domains do not have any persistent config", vm=domain.uuid)
         live = disk.live and not any(there.live for there in present)
@@ -231,6 +232,16 @@ class FakeDomains:
         machine.live.pop(target, None)
         machine.asked.discard(target)
 
+    def _refuse_disk(self, machine: FakeMachine, disk: Disk) -> Sequence[DiskInDomain]:
+        """What the machine has of it already."""
+        self._refuse_second_machine(machine, disk)
+        present = self._disks(machine, [disk.path])
+        for there in present:
+            _refuse_other_settings(there, disk)
+        if disk.live and not machine.running:
+            raise VmNotRunning(f"{machine.name} is not running", vm=machine.uuid)
+        return present
+
     def _machine(self, domain: Domain) -> FakeMachine:
         if domain.uuid not in self.machines:
             raise VmNotFound(f"there is no machine {domain.name} any more", vm=domain.uuid)
@@ -298,7 +309,9 @@ def _merged(present: IoTune | None, limits: IoTune, machine: FakeMachine) -> IoT
     try:
         return IoTune(**{**nothing, **there, **limits.model_dump(exclude_none=True)})
     except ValueError as error:
-        raise InvalidCommand(f"{machine.name} has limits that these cannot be combined with", vm=machine.uuid) from error
+        raise InvalidCommand(
+            f"{machine.name} has limits that these cannot be combined with", vm=machine.uuid
+        ) from error
 
 
 def _refuse_without_agent(machine: FakeMachine) -> None:
