@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""createVolume, createVolumeFromTemplate, createVolumeFromSnapshot: a request makes one volume, however often it runs."""
+"""createVolume, createVolumeFromTemplate, createVolumeFromSnapshot: a request makes one volume, not one each run."""
 
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
-from storpool_agent.errors import AgentError, RevertIncomplete, StorPoolBadAnswer, WouldShrink
-from storpool_agent.handlers import releasing
+from storpool_agent.errors import AgentError, RevertIncomplete, StorPoolBadAnswer, VolumeNotFound, WouldShrink
+from storpool_agent.handlers import finding, releasing
 from storpool_agent.host import Host, StorPool
 from storpool_agent.storpool.model import NewSnapshot, Volume, VolumeChange
 from storpool_commands.errors import retry_class
@@ -24,6 +24,7 @@ FINISH_TIMEOUT_S = 30.0
 """For what has to follow a revert, when the time before it may be used up."""
 
 SAFETY = "safety"
+REVERT_NOTE = "revert"
 BEGUN = "sp-op-reverting"
 """`<request id>:<iops>:<bandwidth>` from before a revert until the limits are set again; 0 is no limit."""
 DONE = "sp-op-revert"
@@ -47,6 +48,12 @@ def revert(command: RevertSnapshot, host: Host, attempt: Attempt) -> RevertedVol
     with attempt.step("find"):
         volume = storpool.volume(parse(command.volume), deadline)
         snapshot = storpool.snapshot(parse(command.snapshot), deadline)
+        if finding.is_another(REVERT_NOTE, command.volume, volume, attempt):
+            raise VolumeNotFound(
+                f"the name {command.volume} has moved to volume {volume.global_id} since this request was begun; "
+                "name the volume by its global id",
+                volume=command.volume,
+            )
         if snapshot.size_bytes > volume.size_bytes and not command.revert_size:
             raise WouldShrink(
                 f"snapshot {snapshot.global_id} has {snapshot.size_bytes} bytes, volume {volume.global_id} only "
@@ -65,6 +72,7 @@ def revert(command: RevertSnapshot, host: Host, attempt: Attempt) -> RevertedVol
         if done:
             step.earlier()
         else:
+            finding.note(REVERT_NOTE, command.volume, volume, attempt)
             _mark_begun(volume, attempt, storpool, deadline)
             _revert(volume, snapshot, command, storpool, attempt, deadline)
     after = volume

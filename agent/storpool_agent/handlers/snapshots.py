@@ -68,12 +68,16 @@ def delete_template(command: DeleteTemplate, host: Host, attempt: Attempt) -> De
 
 
 def _find(reference: str, storpool: StorPool, attempt: Attempt, deadline: Deadline) -> Volume | None:
+    """None also when an earlier run has deleted it and the name is another's since."""
     with attempt.step("find"):
-        return finding.snapshot_or_none(reference, storpool, deadline)
+        snapshot = finding.snapshot_or_none(reference, storpool, deadline)
+    if snapshot is None or finding.is_another(DELETE_NOTE, reference, snapshot, attempt):
+        return None
+    return snapshot
 
 
 def _delete(reference: str, snapshot: Volume, storpool: StorPool, attempt: Attempt, deadline: Deadline) -> None:
     """The note lets a later run of this request tell that it has deleted the snapshot."""
-    attempt.note(DELETE_NOTE, reference)
+    finding.note(DELETE_NOTE, reference, snapshot, attempt)
     with attempt.step("delete", changes=True):
         storpool.delete_volume(snapshot, deadline)

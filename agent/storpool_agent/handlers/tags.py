@@ -53,7 +53,7 @@ def _change_all(
     changed = False
     for volume in volumes:
         try:
-            with attempt.step(f"tags {volume.global_id}", changes=True) as step:
+            with attempt.step("tags", changes=True) as step:
                 changes = wanted(volume)
                 if not changes:
                     step.already()

@@ -36,14 +36,14 @@ def delete(command: DeleteVolume, host: Host, attempt: Attempt) -> DeletedVolume
     storpool = host.pools.get(command.pool).storpool
     with attempt.step("find"):
         volume = finding.volume_or_none(command.volume, storpool, deadline)
-    if volume is None:
+    if volume is None or finding.is_another(DELETE_NOTE, command.volume, volume, attempt):
         return _deleted_before(command, storpool, attempt, deadline)
     releasing.free(volume, command, host, storpool, attempt, deadline)
     kept = None
     if command.delete_after_s is not None:
         with attempt.step("keep", changes=True):
             kept = _keep(volume, command.delete_after_s, storpool, attempt, deadline)
-    attempt.note(DELETE_NOTE, command.volume)
+    finding.note(DELETE_NOTE, command.volume, volume, attempt)
     with attempt.step("delete", changes=True):
         storpool.delete_volume(volume, deadline)
     return DeletedVolume(
