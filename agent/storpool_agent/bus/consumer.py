@@ -12,11 +12,14 @@ from pika.spec import Basic, BasicProperties
 
 from storpool_agent.bus.link import Broker, Link
 from storpool_agent.bus.topology import Declaration, declare
+from storpool_commands import topology
 
 log = structlog.get_logger()
 
 PREFETCH = 256
 """Deliveries are stored and acked as they come, so this bounds one batch and nothing waits behind it."""
+DECLINE_S = 30.0
+"""How long a host that cannot take requests of the queue of all hosts leaves them to the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,10 @@ class Delivery:
     """The user that published it, as the broker has verified; None when the publisher did not say."""
     tag: int
     channel: Channel
+    shared: bool = False
+    """From the queue of all hosts."""
+    count: int = 0
+    """How often the broker has given it to somebody before (quorum queues; nobody acked it)."""
 
 
 Settled = Sequence[Delivery]
@@ -43,21 +50,38 @@ Receive = Callable[[Sequence[Delivery]], Settled]
 
 
 class Consumer:
-    """Takes from the host's queues. It never publishes: the broker's resource alarm would then block its acks too."""
+    """Takes from the host's queues. It never publishes: the broker's resource alarm would then block its acks too.
 
-    def __init__(self, broker: Broker, declaration: Declaration, receive: Receive) -> None:
-        """`receive` is called in the consumer's thread with all that has arrived; what it returns is acked."""
+    What comes from the queue of all hosts comes on a channel of its own: few at a time, acked one by one, late.
+    """
+
+    def __init__(
+        self, broker: Broker, declaration: Declaration, receive: Receive, shared_prefetch: int, lost: Callable[[], None]
+    ) -> None:
+        """`receive` is called in the consumer's thread with all that has arrived; what it returns is acked.
+
+        `lost` is called there when the connection is gone, and with it every delivery that is not acked.
+        """
         self._declaration = declaration
         self._receive = receive
+        self._shared_prefetch = shared_prefetch
+        self._tell_lost = lost
+        self._cancelled = False
         self._arrived: list[Delivery] = []
         self._unsettled: set[int] = set()
         self._channel: Channel | None = None
         self._consumers: list[str] = []
+        self._shared_channel: Channel | None = None
+        self._shared_consumer: str | None = None
         self.link = Link("in", broker, self._opened, self._lost)
 
     def settle(self, delivery: Delivery) -> None:
         """Ack a delivery that `receive` kept back. Any thread may call this."""
         self.link.call(partial(self._ack, [delivery]))
+
+    def decline(self, delivery: Delivery) -> None:
+        """Give one of the queue of all hosts back, and take none for a while. Any thread may call this."""
+        self.link.call(partial(self._decline, delivery))
 
     def cancel(self) -> None:
         """Take nothing more; what has not been acked goes back to the queue. Any thread may call this."""
@@ -73,11 +97,27 @@ class Consumer:
         channel = self._channel
         if channel is None:
             return
-        waiting = {self._declaration.host_queue, self._declaration.control_queue}
-        for queue in sorted(waiting):
+        queues = {self._declaration.host_queue, self._declaration.control_queue}
+        shared = self._declaration.shared
+        waiting = {*queues, topology.ANY_QUEUE} if shared else set(queues)
+        for queue in sorted(queues):
             deliver = partial(self._deliver, control=queue == self._declaration.control_queue)
             tag = channel.basic_consume(queue, deliver, callback=partial(self._consuming, waiting, queue))
             self._consumers.append(tag)
+        if shared:
+            self.link.open_channel(partial(self._opened_shared, partial(self._consuming, waiting, topology.ANY_QUEUE)))
+
+    def _opened_shared(self, consuming: Callable[[object], None], channel: Channel) -> None:
+        self._shared_channel = channel
+        channel.basic_qos(
+            prefetch_count=self._shared_prefetch, callback=lambda _ok: self._consume_shared(channel, consuming)
+        )
+
+    def _consume_shared(self, channel: Channel, consuming: Callable[[object], None] | None = None) -> None:
+        if channel is not self._shared_channel or not channel.is_open or self._cancelled:
+            return
+        deliver = partial(self._deliver, control=False, shared=True)
+        self._shared_consumer = channel.basic_consume(topology.ANY_QUEUE, deliver, callback=consuming)
 
     def _consuming(self, waiting: set[str], queue: str, _ok: object) -> None:
         waiting.discard(queue)
@@ -85,11 +125,19 @@ class Consumer:
             self.link.ready()
 
     def _deliver(
-        self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes, *, control: bool
+        self,
+        channel: Channel,
+        method: Basic.Deliver,
+        properties: BasicProperties,
+        body: bytes,
+        *,
+        control: bool,
+        shared: bool = False,
     ) -> None:
         if not self._arrived:
             self.link.call_later(0, self._hand_on)
-        self._unsettled.add(method.delivery_tag)
+        if not shared:
+            self._unsettled.add(method.delivery_tag)
         self._arrived.append(
             Delivery(
                 body=body,
@@ -99,6 +147,8 @@ class Consumer:
                 publisher=properties.user_id,
                 tag=method.delivery_tag,
                 channel=channel,
+                shared=shared,
+                count=_count(properties),
             )
         )
 
@@ -108,6 +158,15 @@ class Consumer:
             self._ack(self._receive(batch))
 
     def _ack(self, settled: Settled) -> None:
+        self._ack_shared([delivery for delivery in settled if delivery.shared])
+        self._ack_own([delivery for delivery in settled if not delivery.shared])
+
+    def _ack_shared(self, settled: Settled) -> None:
+        for delivery in settled:
+            if delivery.channel is self._shared_channel and delivery.channel.is_open:
+                delivery.channel.basic_ack(delivery.tag)
+
+    def _ack_own(self, settled: Settled) -> None:
         channel = self._channel
         tags = {delivery.tag for delivery in settled if delivery.channel is channel}
         if channel is None or not channel.is_open or not tags:
@@ -120,7 +179,23 @@ class Consumer:
         for tag in sorted(tags):
             channel.basic_ack(tag)
 
+    def _decline(self, delivery: Delivery) -> None:
+        channel = delivery.channel
+        if channel is not self._shared_channel or not channel.is_open:
+            return
+        self._cancel_shared(channel)
+        channel.basic_nack(delivery.tag, requeue=True)
+
+    def _cancel_shared(self, channel: Channel) -> None:
+        if self._shared_consumer is not None:
+            channel.basic_cancel(self._shared_consumer)
+            self._shared_consumer = None
+            self.link.call_later(DECLINE_S, partial(self._consume_shared, channel))
+
     def _cancel(self) -> None:
+        self._cancelled = True
+        if self._shared_channel is not None and self._shared_channel.is_open:
+            self._cancel_shared(self._shared_channel)
         if self._channel is not None and self._channel.is_open:
             for tag in self._consumers:
                 self._channel.basic_cancel(tag)
@@ -130,3 +205,11 @@ class Consumer:
         self._consumers.clear()
         self._arrived.clear()
         self._unsettled.clear()
+        self._shared_channel = None
+        self._shared_consumer = None
+        self._tell_lost()
+
+
+def _count(properties: BasicProperties) -> int:
+    count = (properties.headers or {}).get("x-delivery-count", 0)
+    return count if isinstance(count, int) else 0
