@@ -11,6 +11,7 @@ from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
 from storpool_agent.bus.link import Broker, Link
+from storpool_agent.bus.shared import SharedQueue
 from storpool_agent.bus.topology import Declaration, declare
 from storpool_commands import topology
 
@@ -18,8 +19,6 @@ log = structlog.get_logger()
 
 PREFETCH = 256
 """Deliveries are stored and acked as they come, so this bounds one batch and nothing waits behind it."""
-DECLINE_S = 30.0
-"""How long a host that cannot take requests of the queue of all hosts leaves them to the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +41,7 @@ class Delivery:
     shared: bool = False
     """From the queue of all hosts."""
     count: int = 0
-    """How often the broker has given it to somebody before (quorum queues; nobody acked it)."""
+    """How often the broker had given it to somebody before, who did not ack it (quorum queues)."""
 
 
 Settled = Sequence[Delivery]
@@ -50,38 +49,35 @@ Receive = Callable[[Sequence[Delivery]], Settled]
 
 
 class Consumer:
-    """Takes from the host's queues. It never publishes: the broker's resource alarm would then block its acks too.
+    """Takes from the host's queues, and from that of all hosts.
 
-    What comes from the queue of all hosts comes on a channel of its own: few at a time, acked one by one, late.
+    It never publishes: the broker's resource alarm would then block its acks too.
     """
 
     def __init__(
-        self, broker: Broker, declaration: Declaration, receive: Receive, shared_prefetch: int, lost: Callable[[], None]
+        self, broker: Broker, declaration: Declaration, receive: Receive, prefetch_shared: int, lost: Callable[[], None]
     ) -> None:
         """`receive` is called in the consumer's thread with all that has arrived; what it returns is acked.
 
-        `lost` is called there when the connection is gone, and with it every delivery that is not acked.
+        `lost` is called there when the connection is gone, and with it every delivery that was not acked.
         """
         self._declaration = declaration
         self._receive = receive
-        self._shared_prefetch = shared_prefetch
-        self._tell_lost = lost
-        self._cancelled = False
         self._arrived: list[Delivery] = []
         self._unsettled: set[int] = set()
         self._channel: Channel | None = None
         self._consumers: list[str] = []
-        self._shared_channel: Channel | None = None
-        self._shared_consumer: str | None = None
+        self._told_lost = lost
         self.link = Link("in", broker, self._opened, self._lost)
+        self._shared = SharedQueue(self.link, prefetch_shared, partial(self._deliver, control=False, shared=True))
 
     def settle(self, delivery: Delivery) -> None:
         """Ack a delivery that `receive` kept back. Any thread may call this."""
         self.link.call(partial(self._ack, [delivery]))
 
     def decline(self, delivery: Delivery) -> None:
-        """Give one of the queue of all hosts back, and take none for a while. Any thread may call this."""
-        self.link.call(partial(self._decline, delivery))
+        """Leave a delivery of the queue of all hosts to another host. Any thread may call this."""
+        self.link.call(partial(self._shared.decline, delivery.channel, delivery.tag))
 
     def cancel(self) -> None:
         """Take nothing more; what has not been acked goes back to the queue. Any thread may call this."""
@@ -97,27 +93,14 @@ class Consumer:
         channel = self._channel
         if channel is None:
             return
-        queues = {self._declaration.host_queue, self._declaration.control_queue}
-        shared = self._declaration.shared
-        waiting = {*queues, topology.ANY_QUEUE} if shared else set(queues)
-        for queue in sorted(queues):
+        queues = (self._declaration.control_queue, self._declaration.host_queue)
+        waiting = {*queues, topology.ANY_QUEUE} if self._shared.wanted else {*queues}
+        for queue in queues:
             deliver = partial(self._deliver, control=queue == self._declaration.control_queue)
             tag = channel.basic_consume(queue, deliver, callback=partial(self._consuming, waiting, queue))
             self._consumers.append(tag)
-        if shared:
-            self.link.open_channel(partial(self._opened_shared, partial(self._consuming, waiting, topology.ANY_QUEUE)))
-
-    def _opened_shared(self, consuming: Callable[[object], None], channel: Channel) -> None:
-        self._shared_channel = channel
-        channel.basic_qos(
-            prefetch_count=self._shared_prefetch, callback=lambda _ok: self._consume_shared(channel, consuming)
-        )
-
-    def _consume_shared(self, channel: Channel, consuming: Callable[[object], None] | None = None) -> None:
-        if channel is not self._shared_channel or not channel.is_open or self._cancelled:
-            return
-        deliver = partial(self._deliver, control=False, shared=True)
-        self._shared_consumer = channel.basic_consume(topology.ANY_QUEUE, deliver, callback=consuming)
+        if self._shared.wanted:
+            self._shared.open(partial(self._consuming, waiting, topology.ANY_QUEUE))
 
     def _consuming(self, waiting: set[str], queue: str, _ok: object) -> None:
         waiting.discard(queue)
@@ -158,16 +141,10 @@ class Consumer:
             self._ack(self._receive(batch))
 
     def _ack(self, settled: Settled) -> None:
-        self._ack_shared([delivery for delivery in settled if delivery.shared])
-        self._ack_own([delivery for delivery in settled if not delivery.shared])
-
-    def _ack_shared(self, settled: Settled) -> None:
-        for delivery in settled:
-            if delivery.channel is self._shared_channel and delivery.channel.is_open:
-                delivery.channel.basic_ack(delivery.tag)
-
-    def _ack_own(self, settled: Settled) -> None:
         channel = self._channel
+        for delivery in settled:
+            if delivery.shared:
+                self._shared.settle(delivery.channel, delivery.tag)
         tags = {delivery.tag for delivery in settled if delivery.channel is channel}
         if channel is None or not channel.is_open or not tags:
             return
@@ -179,23 +156,8 @@ class Consumer:
         for tag in sorted(tags):
             channel.basic_ack(tag)
 
-    def _decline(self, delivery: Delivery) -> None:
-        channel = delivery.channel
-        if channel is not self._shared_channel or not channel.is_open:
-            return
-        self._cancel_shared(channel)
-        channel.basic_nack(delivery.tag, requeue=True)
-
-    def _cancel_shared(self, channel: Channel) -> None:
-        if self._shared_consumer is not None:
-            channel.basic_cancel(self._shared_consumer)
-            self._shared_consumer = None
-            self.link.call_later(DECLINE_S, partial(self._consume_shared, channel))
-
     def _cancel(self) -> None:
-        self._cancelled = True
-        if self._shared_channel is not None and self._shared_channel.is_open:
-            self._cancel_shared(self._shared_channel)
+        self._shared.stop()
         if self._channel is not None and self._channel.is_open:
             for tag in self._consumers:
                 self._channel.basic_cancel(tag)
@@ -205,9 +167,8 @@ class Consumer:
         self._consumers.clear()
         self._arrived.clear()
         self._unsettled.clear()
-        self._shared_channel = None
-        self._shared_consumer = None
-        self._tell_lost()
+        self._shared.lost()
+        self._told_lost()
 
 
 def _count(properties: BasicProperties) -> int:
