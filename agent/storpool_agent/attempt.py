@@ -23,9 +23,16 @@ class RunningStep:
 
     def __init__(self) -> None:
         self.status: Literal["done", "already"] = "done"
+        self.counts = True
+        """What it changed is an effect of this request."""
 
     def already(self) -> None:
         """There was nothing to do."""
+        self.status = "already"
+        self.counts = False
+
+    def earlier(self) -> None:
+        """An earlier run of this request has done it, or may have: there is nothing to do, but an effect."""
         self.status = "already"
 
 
@@ -69,7 +76,7 @@ class Attempt:
         except Exception as error:
             self._ended(name, "failed", started, changed=changes and _outcome_unknown(error))
             raise
-        self._ended(name, running.status, started, changed=changes and running.status == "done")
+        self._ended(name, running.status, started, changed=changes and running.counts)
         crash_point(f"{self._command}/{name}:done")
 
     @contextmanager

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""createVolume, createVolumeFromTemplate, createVolumeFromSnapshot: one volume for a request, however often it is run."""
+"""createVolume, createVolumeFromTemplate, createVolumeFromSnapshot: a request makes one volume, not one each run."""
 
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
@@ -18,7 +18,7 @@ from storpool_commands.volumes import (
 )
 
 API_TIMEOUT_S = 60.0
-LUKS_HEADER_BYTES = 2 << 20  # of LUKS1, which QEMU and libvirt make: 4 KiB of header and 8 key slots, rounded up
+LUKS_HEADER_BYTES = 2 << 20  # in LUKS1 the data begins at sector 4096
 KIND = "volume"
 
 _Creation = CreateVolume | CreateVolumeFromTemplate | CreateVolumeFromSnapshot

@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """deleteVolume, updateVolume, setQosTier."""
 
+from contextlib import suppress
+from typing import TypeVar
+
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import StorPoolBadAnswer, VolumeNotFound
@@ -20,6 +23,8 @@ from storpool_commands.volumes import (
     VolumeSettings,
 )
 
+T = TypeVar("T")
+
 API_TIMEOUT_S = 60.0
 DELETE_NOTE = "delete"
 KEPT = "delayDelete"
@@ -31,14 +36,19 @@ def delete(command: DeleteVolume, host: Host, attempt: Attempt) -> DeletedVolume
     storpool = host.pools.get(command.pool).storpool
     with attempt.step("find"):
         volume = finding.volume_or_none(command.volume, storpool, deadline)
-    if volume is None:
+    if volume is None or finding.is_another(DELETE_NOTE, command.volume, volume, attempt):
         return _deleted_before(command, storpool, attempt, deadline)
     releasing.free(volume, command, host, storpool, attempt, deadline)
-    kept = _keep(volume, command.delete_after_s, storpool, attempt, deadline) if command.delete_after_s else None
-    attempt.note(DELETE_NOTE, command.volume)
+    kept = None
+    if command.delete_after_s is not None:
+        with attempt.step("keep", changes=True):
+            kept = _keep(volume, command.delete_after_s, storpool, attempt, deadline)
+    finding.note(DELETE_NOTE, command.volume, volume, attempt)
     with attempt.step("delete", changes=True):
         storpool.delete_volume(volume, deadline)
-    return DeletedVolume(global_id=volume.global_id, deleted_now=True, kept_snapshot=kept and kept.global_id)
+    return DeletedVolume(
+        global_id=volume.global_id, deleted_now=True, kept_snapshot=None if kept is None else kept.global_id
+    )
 
 
 def update(command: UpdateVolume, host: Host, attempt: Attempt) -> UpdatedVolume:
@@ -69,29 +79,25 @@ def set_tier(command: SetQosTier, host: Host, attempt: Attempt) -> QosTierSet:
 
 def _keep(volume: Volume, delete_after_s: int, storpool: StorPool, attempt: Attempt, deadline: Deadline) -> Volume:
     wanted = NewSnapshot(tags={KIND: KEPT}, delete_after_s=delete_after_s)
-    with attempt.step("keep", changes=True):
-        operation = f"{attempt.request_id}.keep"
-        return storpool.take_snapshot(volume, wanted, operation, deadline, look_first=attempt.may_have_run)
+    operation = f"{attempt.request_id}.keep"
+    return storpool.take_snapshot(volume, wanted, operation, deadline, look_first=attempt.may_have_run)
 
 
-def _deleted_before(
-    command: DeleteVolume, storpool: StorPool, attempt: Attempt, deadline: Deadline
-) -> DeletedVolume:
+def _deleted_before(command: DeleteVolume, storpool: StorPool, attempt: Attempt, deadline: Deadline) -> DeletedVolume:
     """There is none, perhaps because an earlier run of this request has deleted it: then what that kept is found."""
-    here = attempt.noted(DELETE_NOTE, command.volume)
     reference = parse(command.volume)
     kept = None
     if attempt.may_have_run and command.delete_after_s and reference.kind == "id":
         gone = Volume(reference.value, str(reference), 0, snapshot=False)
-        try:
-            kept = _keep(gone, command.delete_after_s, storpool, attempt, deadline)
-        except VolumeNotFound:
-            kept = None
-    deleted = here or kept is not None
+        with attempt.step("keep") as step:
+            step.already()
+            with suppress(VolumeNotFound):
+                kept = _keep(gone, command.delete_after_s, storpool, attempt, deadline)
+    deleted = kept is not None or attempt.noted(DELETE_NOTE, command.volume)
     return DeletedVolume(
         global_id=reference.value if deleted and reference.kind == "id" else None,
         deleted_now=deleted,
-        kept_snapshot=kept and kept.global_id,
+        kept_snapshot=None if kept is None else kept.global_id,
     )
 
 
@@ -106,8 +112,8 @@ def _change(before: Volume, change: VolumeChange, storpool: StorPool, attempt: A
         after = storpool.volume(before.reference, deadline)
         if wrong := _not_taken(change, after):
             raise StorPoolBadAnswer(
-                f"StorPool said that it has changed volume {before.global_id}, but {', '.join(wrong)} did not change, or "
-                "somebody else changed it since; look at it, then send it again",
+                f"StorPool said that it has changed volume {before.global_id}, but {', '.join(wrong)} did not change, "
+                "or somebody else changed it since; look at it, then send it again",
                 volume=before.global_id,
                 wrong=wrong,
             )
@@ -124,7 +130,7 @@ def _not_taken(change: VolumeChange, after: Volume) -> list[str]:
     return [name for name, wanted, has in pairs if wanted is not None and wanted != has]
 
 
-def _unless_same[T](wanted: T | None, has: T) -> T | None:
+def _unless_same(wanted: T | None, has: T) -> T | None:
     return None if wanted == has else wanted
 
 
