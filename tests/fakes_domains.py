@@ -298,7 +298,9 @@ def _merged(present: IoTune | None, limits: IoTune, machine: FakeMachine) -> IoT
     try:
         return IoTune(**{**nothing, **there, **limits.model_dump(exclude_none=True)})
     except ValueError as error:
-        raise InvalidCommand(f"{machine.name} has limits that these cannot be combined with", vm=machine.uuid) from error
+        raise InvalidCommand(
+            f"{machine.name} has limits that these cannot be combined with", vm=machine.uuid
+        ) from error
 
 
 def _refuse_without_agent(machine: FakeMachine) -> None:
