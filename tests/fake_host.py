@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
+from fake_pools import FakePools
 from fakes import FakeDevices, FakeStorPool
 from fakes_domains import FakeDomains, FakeMachine
 from storpool_agent import dispatch
@@ -26,13 +27,14 @@ class FakeHost:
 
     def __post_init__(self) -> None:
         self.devices = FakeDevices(self.storpool)
-        self._host = Host("kvm1", self.storpool, self.devices, self.domains)
+        self.pools = FakePools(self.storpool)
+        self.host = Host("kvm1", self.storpool, self.devices, self.domains, self.pools)
 
     def run(self, command: Command, *, request_id: UUID | None = None, attempt: int = 1) -> Success | Failure:
         request = Request(id=request_id or uuid4(), protocol=1, body=command)
         if attempt == 1:
             self.journal.accept([Arrival(str(request.id), command.command, b"", None, None)])
-        return dispatch.execute(request, self._host, Attempt(request, self.journal, attempt))
+        return dispatch.execute(request, self.host, Attempt(request, self.journal, attempt))
 
     def succeed(self, command: Command) -> Any:
         reply = self.run(command)

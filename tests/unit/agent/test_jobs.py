@@ -14,7 +14,6 @@ import pytest
 from fake_host import FakeHost
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import JournalUnavailable
-from storpool_agent.host import Host
 from storpool_agent.jobs import MAX_ATTEMPTS, Jobs
 from storpool_agent.journal.journal import Arrival, Journal, Outgoing
 from storpool_agent.lanes import Lane
@@ -55,7 +54,7 @@ class Office:
         self.outbox = FakeOutbox()
         self.lane = Lane("fast", 1)
         outbox: Any = self.outbox
-        host = Host("kvm1", self.fakes.storpool, self.fakes.devices, self.fakes.domains)
+        host = self.fakes.host
         self.jobs = Jobs(host, journal, outbox, self.lane)
         self.free = threading.Event()
         self.lane.start()
