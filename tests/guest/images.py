@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The guest's kernel (Debian's) and initramfs (busybox and `init`), kept in .cache/guest.
 
-A guest with QEMU's agent (Debian's) has another initramfs, which is larger and so boots slower. once, with the network; used from there until an input changes.
+A guest with QEMU's agent (Debian's) has another initramfs, which is larger and so boots slower. Each is made once,
+with the network, and used from there until an input changes.
 """
 
 import fcntl
