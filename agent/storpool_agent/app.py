@@ -133,8 +133,10 @@ def _build(settings: Settings) -> _Parts:
         publisher,
         settings.amqp.allowed_publishers,
     )
-    consumer = Consumer(broker, Declaration(settings.host, passive=not settings.amqp.declare), intake.receive)
-    intake.settle = consumer.settle
+    shared = settings.lanes.any
+    declaration = Declaration(settings.host, passive=not settings.amqp.declare, shared=shared > 0)
+    consumer = Consumer(broker, declaration, intake.receive, shared, jobs.give_back)
+    intake.settle, intake.decline = consumer.settle, consumer.decline
     unplugs = Unplugs(host, journal, jobs, outbox)
     hypervisor.on_disks_changed(unplugs.wake)
     return _Parts(
@@ -183,6 +185,9 @@ def _start(parts: _Parts) -> None:
 
 
 def _recover(parts: _Parts) -> None:
+    """What came from the queue of all hosts is not run: the broker has it, and may have given it to another agent."""
+    if shared := parts.journal.drop_shared():
+        log.info("left to the broker", requests=shared)
     left = parts.journal.unfinished()
     if left:
         log.info("recovering", requests=len(left))

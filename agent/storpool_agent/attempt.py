@@ -12,7 +12,7 @@ import structlog
 from storpool_agent.crash import crash_point
 from storpool_agent.errors import AgentError, Cancelled, StaleGeneration
 from storpool_agent.journal.journal import Journal, PendingThaw, PendingUnplug
-from storpool_commands.envelope import Request, Step
+from storpool_commands.envelope import AnyRequest, Request, Step
 from storpool_commands.errors import SideEffects, retry_class
 
 log = structlog.get_logger()
@@ -23,9 +23,16 @@ class RunningStep:
 
     def __init__(self) -> None:
         self.status: Literal["done", "already"] = "done"
+        self.counts = True
+        """What it changed is an effect of this request."""
 
     def already(self) -> None:
         """There was nothing to do."""
+        self.status = "already"
+        self.counts = False
+
+    def earlier(self) -> None:
+        """An earlier run of this request has done it, or may have: there is nothing to do, but an effect."""
         self.status = "already"
 
 
@@ -40,6 +47,9 @@ class Attempt:
         self.request_id = str(request.id)
         self.number = number
         """1, or more when the agent died while it ran this request."""
+        self.may_have_run = number > 1 or isinstance(request, AnyRequest)
+        """What it makes may exist already, so the handler looks first. Always true for a request of the queue of
+        all hosts: another agent may have run it before."""
         self._command = request.body.command
         self._journal = journal
         self._steps: list[tuple[Step, bool]] = []
@@ -67,7 +77,7 @@ class Attempt:
         except Exception as error:
             self._ended(name, "failed", started, changed=changes and _outcome_unknown(error))
             raise
-        self._ended(name, running.status, started, changed=changes and running.status == "done")
+        self._ended(name, running.status, started, changed=changes and running.counts)
         crash_point(f"{self._command}/{name}:done")
 
     @contextmanager

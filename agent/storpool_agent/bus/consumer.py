@@ -11,7 +11,9 @@ from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
 from storpool_agent.bus.link import Broker, Link
+from storpool_agent.bus.shared import SharedQueue
 from storpool_agent.bus.topology import Declaration, declare
+from storpool_commands import topology
 
 log = structlog.get_logger()
 
@@ -36,6 +38,10 @@ class Delivery:
     """The user that published it, as the broker has verified; None when the publisher did not say."""
     tag: int
     channel: Channel
+    shared: bool = False
+    """From the queue of all hosts."""
+    count: int = 0
+    """How often the broker had given it to somebody before, who did not ack it (quorum queues)."""
 
 
 Settled = Sequence[Delivery]
@@ -43,21 +49,35 @@ Receive = Callable[[Sequence[Delivery]], Settled]
 
 
 class Consumer:
-    """Takes from the host's queues. It never publishes: the broker's resource alarm would then block its acks too."""
+    """Takes from the host's queues, and from that of all hosts.
 
-    def __init__(self, broker: Broker, declaration: Declaration, receive: Receive) -> None:
-        """`receive` is called in the consumer's thread with all that has arrived; what it returns is acked."""
+    It never publishes: the broker's resource alarm would then block its acks too.
+    """
+
+    def __init__(
+        self, broker: Broker, declaration: Declaration, receive: Receive, prefetch_shared: int, lost: Callable[[], None]
+    ) -> None:
+        """`receive` is called in the consumer's thread with all that has arrived; what it returns is acked.
+
+        `lost` is called there when the connection is gone, and with it every delivery that was not acked.
+        """
         self._declaration = declaration
         self._receive = receive
         self._arrived: list[Delivery] = []
         self._unsettled: set[int] = set()
         self._channel: Channel | None = None
         self._consumers: list[str] = []
+        self._told_lost = lost
         self.link = Link("in", broker, self._opened, self._lost)
+        self._shared = SharedQueue(self.link, prefetch_shared, partial(self._deliver, control=False, shared=True))
 
     def settle(self, delivery: Delivery) -> None:
         """Ack a delivery that `receive` kept back. Any thread may call this."""
         self.link.call(partial(self._ack, [delivery]))
+
+    def decline(self, delivery: Delivery) -> None:
+        """Leave a delivery of the queue of all hosts to another host. Any thread may call this."""
+        self.link.call(partial(self._shared.decline, delivery.channel, delivery.tag))
 
     def cancel(self) -> None:
         """Take nothing more; what has not been acked goes back to the queue. Any thread may call this."""
@@ -73,11 +93,14 @@ class Consumer:
         channel = self._channel
         if channel is None:
             return
-        waiting = {self._declaration.host_queue, self._declaration.control_queue}
-        for queue in sorted(waiting):
+        queues = (self._declaration.control_queue, self._declaration.host_queue)
+        waiting = {*queues, topology.ANY_QUEUE} if self._shared.wanted else {*queues}
+        for queue in queues:
             deliver = partial(self._deliver, control=queue == self._declaration.control_queue)
             tag = channel.basic_consume(queue, deliver, callback=partial(self._consuming, waiting, queue))
             self._consumers.append(tag)
+        if self._shared.wanted:
+            self._shared.open(partial(self._consuming, waiting, topology.ANY_QUEUE))
 
     def _consuming(self, waiting: set[str], queue: str, _ok: object) -> None:
         waiting.discard(queue)
@@ -85,11 +108,19 @@ class Consumer:
             self.link.ready()
 
     def _deliver(
-        self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes, *, control: bool
+        self,
+        channel: Channel,
+        method: Basic.Deliver,
+        properties: BasicProperties,
+        body: bytes,
+        *,
+        control: bool,
+        shared: bool = False,
     ) -> None:
         if not self._arrived:
             self.link.call_later(0, self._hand_on)
-        self._unsettled.add(method.delivery_tag)
+        if not shared:
+            self._unsettled.add(method.delivery_tag)
         self._arrived.append(
             Delivery(
                 body=body,
@@ -99,6 +130,8 @@ class Consumer:
                 publisher=properties.user_id,
                 tag=method.delivery_tag,
                 channel=channel,
+                shared=shared,
+                count=_count(properties),
             )
         )
 
@@ -109,6 +142,9 @@ class Consumer:
 
     def _ack(self, settled: Settled) -> None:
         channel = self._channel
+        for delivery in settled:
+            if delivery.shared:
+                self._shared.settle(delivery.channel, delivery.tag)
         tags = {delivery.tag for delivery in settled if delivery.channel is channel}
         if channel is None or not channel.is_open or not tags:
             return
@@ -121,6 +157,7 @@ class Consumer:
             channel.basic_ack(tag)
 
     def _cancel(self) -> None:
+        self._shared.stop()
         if self._channel is not None and self._channel.is_open:
             for tag in self._consumers:
                 self._channel.basic_cancel(tag)
@@ -130,3 +167,10 @@ class Consumer:
         self._consumers.clear()
         self._arrived.clear()
         self._unsettled.clear()
+        self._shared.lost()
+        self._told_lost()
+
+
+def _count(properties: BasicProperties) -> int:
+    count = (properties.headers or {}).get("x-delivery-count", 0)
+    return count if isinstance(count, int) else 0

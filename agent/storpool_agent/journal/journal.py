@@ -27,6 +27,8 @@ class Arrival:
     body: bytes
     publisher: str | None
     reply_to: str | None
+    shared: bool = False
+    """From the queue of all hosts: the broker keeps it until it is finished, so no later start runs it."""
 
 
 class Verdict(Enum):
@@ -148,6 +150,16 @@ class Journal:
             ).fetchall()
         )
         return [Stored(*row) for row in rows]
+
+    def drop_shared(self) -> int:
+        """Forget what the broker keeps and has given, or will give, to some agent again; returns how many."""
+        query = "DELETE FROM command WHERE shared AND state != 'finished'"
+        return self._database.write(lambda db: db.execute(query).rowcount)
+
+    def drop(self, request_ids: Sequence[str]) -> None:
+        """As drop_shared, for some of them."""
+        query = "DELETE FROM command WHERE shared AND state != 'finished' AND id IN (SELECT value FROM json_each(?))"
+        self._database.write(lambda db: db.execute(query, (json.dumps(request_ids),)))
 
     def record(self, request_id: str) -> Record | None:
         """What is known of a request, None when it never came or is forgotten."""
@@ -306,9 +318,18 @@ class Journal:
 def _accept(db: sqlite3.Connection, host: str, arrival: Arrival, now: float) -> tuple[Verdict, Outgoing | None]:
     digest = hashlib.sha256(arrival.body).digest()
     added = db.execute(
-        "INSERT INTO command (id, digest, request, name, publisher, reply_to, received_at, state)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, 'accepted') ON CONFLICT (id) DO NOTHING",
-        (arrival.id, digest, arrival.body, arrival.command, arrival.publisher, arrival.reply_to or "", now),
+        "INSERT INTO command (id, digest, request, name, publisher, reply_to, received_at, shared, state)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'accepted') ON CONFLICT (id) DO NOTHING",
+        (
+            arrival.id,
+            digest,
+            arrival.body,
+            arrival.command,
+            arrival.publisher,
+            arrival.reply_to or "",
+            now,
+            arrival.shared,
+        ),
     )
     if added.rowcount:
         return Verdict.NEW, None
@@ -322,6 +343,8 @@ def _accept(db: sqlite3.Connection, host: str, arrival: Arrival, now: float) -> 
         return Verdict.FINISHED, again
     if arrival.reply_to and arrival.reply_to not in askers.split():
         db.execute("UPDATE command SET reply_to = ? WHERE id = ?", (f"{askers} {arrival.reply_to}", arrival.id))
+    if not arrival.shared:  # it is this host's own now, whatever it was
+        db.execute("UPDATE command SET shared = 0 WHERE id = ?", (arrival.id,))
     return Verdict.UNFINISHED, None
 
 

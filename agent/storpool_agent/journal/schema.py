@@ -56,6 +56,10 @@ CREATE TABLE pending_unplug (               -- guests that were asked to let go 
 
 
 _V2 = """
+ALTER TABLE command ADD COLUMN shared INTEGER NOT NULL DEFAULT 0;  -- 1: the broker keeps it until it is finished
+"""
+
+_V3 = """
 CREATE TABLE pending_thaw (                 -- guests that may be frozen, and until when
     vm TEXT PRIMARY KEY,
     command TEXT NOT NULL,
@@ -63,8 +67,7 @@ CREATE TABLE pending_thaw (                 -- guests that may be frozen, and un
 ) WITHOUT ROWID;
 """
 
-_STEPS = (_V1, _V2)
-"""Each brings the file from the version before it."""
+_STEPS = (_V1, _V2, _V3)
 SCHEMA_VERSION = len(_STEPS)
 
 
@@ -77,5 +80,5 @@ def migrate(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:
         raise NewerSchema(f"written by a newer agent (schema {version}, this one knows {SCHEMA_VERSION})")
-    for reached, step in enumerate(_STEPS[version:], version + 1):
-        connection.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {reached}; COMMIT;")
+    for number, step in enumerate(_STEPS[version:], start=version + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {number}; COMMIT;")

@@ -32,8 +32,12 @@ class Inbox:
 
     def __init__(self) -> None:
         self.got: list[Delivery] = []
+        self.lost = 0
         self.settles: set[bytes] = set()
-        self.consumer = Consumer(NOWHERE, Declaration("kvm1", passive=False), self._receive)
+        self.consumer = Consumer(NOWHERE, Declaration("kvm1", passive=False), self._receive, 4, self._lost)
+
+    def _lost(self) -> None:
+        self.lost += 1
 
     def open(self) -> FakeChannel:
         channel: Any = FakeChannel()
