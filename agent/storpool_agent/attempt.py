@@ -106,6 +106,10 @@ class Attempt:
         """Whether this command, in an earlier attempt, was about to make it. Never true for a first attempt."""
         return self.number > 1 and self._journal.noted(self.request_id, kind, target)
 
+    def notes(self, kind: str) -> list[str]:
+        """What this command wrote down in earlier attempts, all targets of a kind."""
+        return self._journal.notes(self.request_id, kind) if self.number > 1 else []
+
     def fence(self, global_id: str, generation: int | None) -> None:
         """Let the command pass if nothing newer has been seen for its volume. Raises StaleGeneration."""
         if generation is None:

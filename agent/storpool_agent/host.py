@@ -108,6 +108,10 @@ class StorPool(Protocol):
         """
         ...
 
+    def snapshots_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
+        """The snapshots that carry the tag `sp-op=<operation>`. It lists all snapshots of the cluster."""
+        ...
+
     def revert_volume(self, volume: Volume, snapshot: Volume, deadline: Deadline, *, revert_size: bool = False) -> None:
         """Give a volume the data of a snapshot. Raises VolumeNotFound, SnapshotNotFound, VolumeBusy (attached)."""
         ...

@@ -203,6 +203,11 @@ class Journal:
         query = "SELECT 1 FROM note WHERE command = ? AND kind = ? AND target = ?"
         return bool(self._database.read(lambda db: db.execute(query, (request_id, kind, target)).fetchone()))
 
+    def notes(self, request_id: str, kind: str) -> list[str]:
+        """The targets of all notes of a kind that this command wrote."""
+        query = "SELECT target FROM note WHERE command = ? AND kind = ?"
+        return [row[0] for row in self._database.read(lambda db: db.execute(query, (request_id, kind)).fetchall())]
+
     # generations
 
     def raise_fence(self, global_id: str, generation: int) -> int:
