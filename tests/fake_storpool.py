@@ -207,6 +207,10 @@ class FakeStorPool:
         self._answer("take_group_snapshot")
         return snapshots
 
+    def snapshots_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
+        self._called("snapshots_made_by")
+        return self._made_by(operation, snapshot=True)
+
     def revert_volume(self, volume: Volume, snapshot: Volume, deadline: Deadline, *, revert_size: bool = False) -> None:
         self._called("revert_volume")
         present = self._find(volume.reference, snapshot=False)

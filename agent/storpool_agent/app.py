@@ -34,6 +34,7 @@ from storpool_agent.pools import KnownPools
 from storpool_agent.settings import Settings, SettingsInvalid, broker_address, login, storpool_access, tls_context
 from storpool_agent.stop import StopSignal
 from storpool_agent.storpool.cluster import Cluster
+from storpool_agent.thaws import Thaws
 from storpool_agent.unplugs import Unplugs
 from storpool_commands.parse import parse_request
 
@@ -61,6 +62,7 @@ class _Parts:
     outbox: Outbox
     jobs: Jobs
     lane: Lane
+    thaws: Thaws
     unplugs: Unplugs
     hypervisor: Hypervisor
     devices: DeviceTree
@@ -145,6 +147,7 @@ def _build(settings: Settings) -> _Parts:
         outbox,
         jobs,
         lane,
+        Thaws(hypervisor, journal),
         unplugs,
         hypervisor,
         devices,
@@ -170,6 +173,7 @@ def _start(parts: _Parts) -> None:
     """What an earlier run has left comes before what arrives now."""
     parts.devices.start()
     parts.hypervisor.start()
+    parts.thaws.start()
     parts.publisher.link.start()
     parts.outbox.start()
     parts.lane.start()
@@ -203,6 +207,7 @@ def _stop(parts: _Parts) -> None:
         parts.abandon.set()
         parts.lane.join(Deadline.after(FLUSH_S))
     parts.abandon.set()
+    parts.thaws.stop()
     parts.jobs.wait_stored(Deadline.after(FLUSH_S))
     parts.publisher.wait_idle(Deadline.after(FLUSH_S))
     parts.consumer.link.stop(FLUSH_S)

@@ -4,14 +4,14 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from time import monotonic
+from time import monotonic, time
 from typing import Literal
 
 import structlog
 
 from storpool_agent.crash import crash_point
 from storpool_agent.errors import AgentError, Cancelled, StaleGeneration
-from storpool_agent.journal.journal import Journal, PendingUnplug
+from storpool_agent.journal.journal import Journal, PendingThaw, PendingUnplug
 from storpool_commands.envelope import AnyRequest, Request, Step
 from storpool_commands.errors import SideEffects, retry_class
 
@@ -65,9 +65,10 @@ class Attempt:
         return "partial" if any(changed for _, changed in self._steps) else "none"
 
     @contextmanager
-    def step(self, name: str, *, changes: bool = False) -> Generator[RunningStep]:
-        """Take a step. Raises Cancelled instead of taking it when the request has been cancelled."""
-        self._refuse_cancelled(name)
+    def step(self, name: str, *, changes: bool = False, always: bool = False) -> Generator[RunningStep]:
+        """Take a step. Raises Cancelled instead of taking it when the request has been cancelled, but for `always`."""
+        if not always:
+            self._refuse_cancelled(name)
         running = RunningStep()
         started = monotonic()
         crash_point(f"{self._command}/{name}:begin")
@@ -92,6 +93,10 @@ class Attempt:
             for step, changed in self._steps
         ]
 
+    def over(self, name: str) -> None:
+        """Nothing is left of what a step did, as it was meant to be."""
+        self._steps = [(step, changed and step.step != name) for step, changed in self._steps]
+
     def note(self, kind: str, target: str) -> None:
         """Write down what this command is about to make, before it makes it."""
         self._journal.note(self.request_id, kind, target)
@@ -100,6 +105,10 @@ class Attempt:
     def noted(self, kind: str, target: str) -> bool:
         """Whether this command, in an earlier attempt, was about to make it. Never true for a first attempt."""
         return self.number > 1 and self._journal.noted(self.request_id, kind, target)
+
+    def notes(self, kind: str) -> list[str]:
+        """What this command wrote down in earlier attempts, all targets of a kind."""
+        return self._journal.notes(self.request_id, kind) if self.number > 1 else []
 
     def fence(self, global_id: str, generation: int | None) -> None:
         """Let the command pass if nothing newer has been seen for its volume. Raises StaleGeneration."""
@@ -119,6 +128,20 @@ class Attempt:
         """The volume is detached: nothing is left to be finished."""
         if self._journal.pending_unplug(global_id) is not None:
             self._journal.settle_unplug(global_id)
+
+    def expect_thaw(self, vm: str, within_s: float) -> None:
+        """Have a guest thawed by then, whatever becomes of this attempt and of the agent. Call it before freezing."""
+        self._journal.expect_thaw(PendingThaw(vm, self.request_id, time() + within_s))
+
+    def pending_thaw(self, vm: str) -> PendingThaw | None:
+        """A guest that was frozen, by whichever command, and has not been seen thawed."""
+        return self._journal.pending_thaw(vm)
+
+    def thawed(self, vm: str) -> None:
+        """The guest is not frozen."""
+        pending = self._journal.pending_thaw(vm)
+        if pending is not None:
+            self._journal.settle_thaw(pending)
 
     def cancel(self) -> None:
         """Stop before the next step."""

@@ -22,6 +22,7 @@ from storpool_agent.handlers import (
     reverting,
     snapshots,
     tags,
+    vm_reverting,
     vm_snapshots,
     volumes,
 )
@@ -104,7 +105,7 @@ def handle(command: Command, host: Host, attempt: Attempt) -> Result:  # noqa: C
         case TakeVmSnapshot():
             return vm_snapshots.take(command, host, attempt)
         case RevertVmSnapshot():
-            return vm_snapshots.revert(command, host, attempt)
+            return vm_reverting.revert(command, host, attempt)
         case DeleteVmSnapshot():
             return vm_snapshots.delete(command, host, attempt)
         case StorPoolCreateTags():

@@ -108,6 +108,10 @@ class StorPool(Protocol):
         """
         ...
 
+    def snapshots_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
+        """The snapshots that carry the tag `sp-op=<operation>`. It lists all snapshots of the cluster."""
+        ...
+
     def revert_volume(self, volume: Volume, snapshot: Volume, deadline: Deadline, *, revert_size: bool = False) -> None:
         """Give a volume the data of a snapshot. Raises VolumeNotFound, SnapshotNotFound, VolumeBusy (attached)."""
         ...
@@ -226,13 +230,15 @@ class Domains(Protocol):
     def freeze(self, domain: Domain, deadline: Deadline) -> None:
         """Have the guest's agent freeze all its file systems; frozen already is a success.
 
-        Raises VmNotRunning, GuestAgentUnavailable, GuestNotFrozen, VmBusy. After any of them the guest is thawed,
-        or `thaw` is still due: LibvirtTimeout means that it may be frozen.
+        Raises VmNotRunning, GuestAgentUnavailable, GuestNotFrozen, VmBusy: after any of them the guest is not frozen.
+        After LibvirtTimeout it may be, or may become so yet: `thaw` is due.
         """
         ...
 
-    def thaw(self, domain: Domain, deadline: Deadline) -> None:
-        """Have the guest write again; a guest that is not frozen, or a machine that is off, is a success.
+    def thaw(self, domain: Domain, deadline: Deadline) -> bool:
+        """Have the guest write again; false when it was not frozen any more, or the machine is off.
+
+        True says that nobody else has thawed it before.
 
         Raises GuestAgentUnavailable, VmBusy.
         """

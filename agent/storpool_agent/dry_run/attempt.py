@@ -25,8 +25,9 @@ class DryAttempt(Attempt):
         return "none"
 
     @contextmanager
-    def step(self, name: str, *, changes: bool = False) -> Generator[RunningStep]:
-        self._refuse_cancelled(name)
+    def step(self, name: str, *, changes: bool = False, always: bool = False) -> Generator[RunningStep]:
+        if not always:
+            self._refuse_cancelled(name)
         running = RunningStep()
         started = monotonic()
         self._planning = self._planning or changes
@@ -42,11 +43,17 @@ class DryAttempt(Attempt):
     def undo(self, name: str) -> Generator[None]:
         yield
 
+    def over(self, name: str) -> None:
+        pass
+
     def note(self, kind: str, target: str) -> None:
         pass
 
     def noted(self, kind: str, target: str) -> bool:
         return False
+
+    def notes(self, kind: str) -> list[str]:
+        return []
 
     def fence(self, global_id: str, generation: int | None) -> None:
         if generation is not None:
@@ -56,6 +63,12 @@ class DryAttempt(Attempt):
         pass
 
     def forget_unplug(self, global_id: str) -> None:
+        pass
+
+    def expect_thaw(self, vm: str, within_s: float) -> None:
+        pass
+
+    def thawed(self, vm: str) -> None:
         pass
 
     def _dry_ended(self, name: str, status: Literal["done", "already", "failed", "planned"], started: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import Disk, DiskInDomain, Domain
-from storpool_agent.errors import AgentError, DiskInUseByVm, UnplugPending, VmNotFound, VmNotRunning
+from storpool_agent.errors import AgentError, DiskInUseByVm, DiskNotFound, UnplugPending, VmNotFound, VmNotRunning
 from storpool_agent.handlers import connecting, labelling
 from storpool_agent.handlers.connecting import Wish
 from storpool_agent.host import Host
@@ -143,5 +143,25 @@ def _unplug(
 
 
 def set_qos(command: SetDiskQos, host: Host, attempt: Attempt) -> DiskQos:
-    """Set the limits that QEMU applies to a disk."""
-    raise NotImplementedError
+    """Set the limits that QEMU applies to a disk, in the running machine and in its configuration."""
+    deadline = Deadline.after(command.timeout_s)
+    with attempt.step("find"):
+        volume = host.storpool.volume(parse(command.volume), deadline)
+        domain = host.domains.find(command.vm, deadline)
+        disks = [one for one in connecting.machines_with(volume, host, deadline) if one.domain.uuid == domain.uuid]
+        if not disks:
+            raise DiskNotFound(
+                f"{domain.name} does not have volume {volume.global_id}; attachDisk it first",
+                volume=volume.global_id,
+                vm=domain.uuid,
+            )
+    disk = next((one for one in disks if one.live), disks[0])
+    with attempt.step("tune", changes=True):
+        limits = host.domains.tune(domain, disk, command.iotune, deadline)
+    return DiskQos(
+        vm=domain.uuid,
+        target=disk.target,
+        live=any(one.live for one in disks),
+        persistent=any(one.config for one in disks),
+        **limits.model_dump(),
+    )

@@ -83,12 +83,23 @@ class PendingUnplug:
     command: str
 
 
+@dataclass(frozen=True)
+class PendingThaw:
+    """A guest that a command may have frozen."""
+
+    vm: str
+    command: str
+    thaw_at: float
+    """Seconds since the epoch."""
+
+
 class Journal:
     """The rules of the journal. Every method may raise JournalUnavailable; any thread may call any of them."""
 
     def __init__(self, database: Database, host: str) -> None:
         self._database = database
         self._host = host
+        self._thaw_expected: Callable[[PendingThaw], None] = lambda _pending: None
 
     # requests
 
@@ -192,6 +203,11 @@ class Journal:
         query = "SELECT 1 FROM note WHERE command = ? AND kind = ? AND target = ?"
         return bool(self._database.read(lambda db: db.execute(query, (request_id, kind, target)).fetchone()))
 
+    def notes(self, request_id: str, kind: str) -> list[str]:
+        """The targets of all notes of a kind that this command wrote."""
+        query = "SELECT target FROM note WHERE command = ? AND kind = ?"
+        return [row[0] for row in self._database.read(lambda db: db.execute(query, (request_id, kind)).fetchall())]
+
     # generations
 
     def raise_fence(self, global_id: str, generation: int) -> int:
@@ -247,6 +263,33 @@ class Journal:
             return _put(db, topology.EVENTS, key, message_id, body, mandatory=False, now=time())
 
         return self._database.write(change)
+
+    # pending thaws
+
+    def on_thaw_expected(self, callback: Callable[[PendingThaw], None]) -> None:
+        """Have somebody told of each guest that is about to be frozen, in the thread that is going to freeze it."""
+        self._thaw_expected = callback
+
+    def expect_thaw(self, pending: PendingThaw) -> None:
+        """Remember a guest that is about to be frozen."""
+        values = (pending.vm, pending.command, pending.thaw_at)
+        self._database.write(lambda db: db.execute("INSERT OR REPLACE INTO pending_thaw VALUES (?, ?, ?)", values))
+        self._thaw_expected(pending)
+
+    def pending_thaws(self) -> list[PendingThaw]:
+        """All guests that may be frozen."""
+        query = "SELECT vm, command, thaw_at FROM pending_thaw"
+        return [PendingThaw(*row) for row in self._database.read(lambda db: db.execute(query).fetchall())]
+
+    def pending_thaw(self, vm: str) -> PendingThaw | None:
+        """The one of a machine."""
+        return next((pending for pending in self.pending_thaws() if pending.vm == vm), None)
+
+    def settle_thaw(self, pending: PendingThaw) -> None:
+        """The guest is not frozen: forget that it may be, unless it has been frozen again since."""
+        values = (pending.vm, pending.command, pending.thaw_at)
+        query = "DELETE FROM pending_thaw WHERE (vm, command, thaw_at) = (?, ?, ?)"
+        self._database.write(lambda db: db.execute(query, values))
 
     # outbox
 

@@ -59,7 +59,15 @@ _V2 = """
 ALTER TABLE command ADD COLUMN shared INTEGER NOT NULL DEFAULT 0;  -- 1: the broker keeps it until it is finished
 """
 
-_STEPS = (_V1, _V2)
+_V3 = """
+CREATE TABLE pending_thaw (                 -- guests that may be frozen, and until when
+    vm TEXT PRIMARY KEY,
+    command TEXT NOT NULL,
+    thaw_at REAL NOT NULL                   -- wall clock
+) WITHOUT ROWID;
+"""
+
+_STEPS = (_V1, _V2, _V3)
 SCHEMA_VERSION = len(_STEPS)
 
 

@@ -85,6 +85,10 @@ class Cluster:
     ) -> Sequence[Volume]:
         return groups.take(self._api, volumes, wanted, operation, deadline, look_first=look_first)
 
+    def snapshots_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
+        made = lookups.snapshots_made_by(self._api, operation, deadline)
+        return tuple(each.as_volume(snapshot=True) for each in made)
+
     def revert_volume(self, volume: Volume, snapshot: Volume, deadline: Deadline, *, revert_size: bool = False) -> None:
         Revert(self._api, self._attachments, volume, snapshot).run(deadline, revert_size=revert_size)
 
