@@ -3,6 +3,7 @@
 """Device nodes, some of which are only imagined."""
 
 from collections.abc import Sequence
+from os.path import realpath
 
 from storpool_agent.deadline import Deadline
 from storpool_agent.devices.model import Device
@@ -15,6 +16,11 @@ class DryDevices:
 
     def __init__(self, real: Devices) -> None:
         self._real = real
+        self._closed: list[tuple[str, str]] = []
+
+    def imagine_closed(self, path: str, vm: str) -> None:
+        """A machine has let go of the device at this path."""
+        self._closed.append((realpath(path), vm))
 
     def link(self, global_id: str) -> str:
         return self._real.link(global_id)
@@ -29,7 +35,8 @@ class DryDevices:
         return self._real.look(global_id)
 
     def holders(self, device: Device) -> Sequence[Holder]:
-        return self._real.holders(device)
+        closed = {vm for path, vm in self._closed if path == realpath(device.link)}
+        return [one for one in self._real.holders(device) if not (one.kind == "vm" and one.name in closed)]
 
     def wait_ready(self, global_id: str, size_bytes: int, mode: Mode, deadline: Deadline) -> Device:
         link = self._real.link(global_id)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import Disk, DiskInDomain, Domain
+from storpool_agent.dry_run.devices import DryDevices
 from storpool_agent.host import Domains
 from storpool_commands.disks import IoTune
 
@@ -13,17 +14,20 @@ from storpool_commands.disks import IoTune
 class DryDomains:
     """Looks at the real ones, and asks no guest for anything."""
 
-    def __init__(self, real: Domains) -> None:
+    def __init__(self, real: Domains, devices: DryDevices) -> None:
         self._real = real
+        self._devices = devices
+        self._unplugged: set[tuple[str, str]] = set()
+        """UUID of the machine, path of the disk."""
 
     def find(self, vm: str, deadline: Deadline) -> Domain:
         return self._real.find(vm, deadline)
 
     def having(self, paths: Sequence[str], deadline: Deadline) -> Sequence[DiskInDomain]:
-        return self._real.having(paths, deadline)
+        return self._left(self._real.having(paths, deadline))
 
     def below(self, directories: Sequence[str], deadline: Deadline) -> Sequence[DiskInDomain]:
-        return self._real.below(directories, deadline)
+        return self._left(self._real.below(directories, deadline))
 
     def versions(self, deadline: Deadline) -> tuple[str, str]:
         return self._real.versions(deadline)
@@ -47,16 +51,22 @@ class DryDomains:
         )
 
     def unplug(self, domain: Domain, disk: DiskInDomain, wait_guest_s: float, deadline: Deadline) -> None:
-        pass
+        self._unplugged.add((domain.uuid, disk.path))
+        self._devices.imagine_closed(disk.path, domain.name)
 
     def resize(self, disk: DiskInDomain, size_bytes: int, deadline: Deadline) -> int:
         return size_bytes
 
     def tune(self, domain: Domain, disk: DiskInDomain, limits: IoTune, deadline: Deadline) -> IoTune:
-        return limits
+        """What is set already and not named is not known here."""
+        unnamed = {name: 0 for name, value in limits if value is None}
+        return limits.model_copy(update=unnamed)
 
     def freeze(self, domain: Domain, deadline: Deadline) -> None:
         pass
 
     def thaw(self, domain: Domain, deadline: Deadline) -> None:
         pass
+
+    def _left(self, disks: Sequence[DiskInDomain]) -> Sequence[DiskInDomain]:
+        return [disk for disk in disks if (disk.domain.uuid, disk.path) not in self._unplugged]

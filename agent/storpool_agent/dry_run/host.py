@@ -16,11 +16,12 @@ from storpool_agent.host import Host, Pool, Pools
 def dry(host: Host) -> Host:
     """The same host, for one request that is to change nothing."""
     storpool = DryStorPool(host.storpool)
+    devices = DryDevices(host.devices)
     return Host(
         name=host.name,
         storpool=storpool,
-        devices=DryDevices(host.devices),
-        domains=DryDomains(host.domains),
+        devices=devices,
+        domains=DryDomains(host.domains, devices),
         pools=DryPools(host.pools, storpool),
     )
 

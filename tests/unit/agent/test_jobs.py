@@ -159,9 +159,11 @@ def test_a_request_that_the_agent_never_survived_is_not_run_again(office: Office
     assert (reply["code"], reply["facts"]["attempts"]) == (ErrorCode.CRASH_LOOP, MAX_ATTEMPTS)
 
 
-def test_a_dry_run_says_that_it_cannot_be_had(office: Office) -> None:
+def test_a_dry_run_changes_nothing(office: Office) -> None:
     office.submit(dry_run=True)
-    assert office.outbox.replies(1)[0]["code"] == ErrorCode.INVALID_COMMAND
+    (reply,) = office.outbox.replies(1)
+    assert reply["result"] == {"command": "dryRun", "bodyCommand": "createVolume"}
+    assert office.storpool.volumes == {}
 
 
 def test_a_failure_names_what_the_sender_named(office: Office) -> None:
