@@ -163,7 +163,7 @@ def test_a_dry_run_changes_nothing(office: Office) -> None:
     office.submit(dry_run=True)
     (reply,) = office.outbox.replies(1)
     assert reply["result"] == {"command": "dryRun", "bodyCommand": "createVolume"}
-    assert office.storpool.volumes == {}
+    assert office.fakes.storpool.volumes == {}
 
 
 def test_a_failure_names_what_the_sender_named(office: Office) -> None:
