@@ -48,7 +48,7 @@ def objects(stack: Stack) -> dict[str, str]:
 
 CREATING = [
     pytest.param(
-        lambda stack: CreateVolume(size_bytes=MIB, template="dev"), "VolumeCreate", "create", id="createVolume"
+        lambda _stack: CreateVolume(size_bytes=MIB, template="dev"), "VolumeCreate", "create", id="createVolume"
     ),
     pytest.param(
         lambda stack: CreateVolumeFromTemplate(snapshot=a_snapshot(stack), template="dev"),
