@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,10 +173,12 @@ def running_stack(
     device_root: Path | None = None,
     cluster_id: str = "d.n",
     vhost: str | None = None,
+    storpool_options: Sequence[str] = (),
     **settings: Mapping[str, Any],
 ) -> Iterator[Stack]:
     """Everything in a vhost and directories of its own; `settings` are sections over the defaults.
 
+    `storpool_options` are further ones of `storpool-devcluster serve`.
     A device root that others use too needs a cluster id of its own: global ids begin with it.
 
     Leaves no process, device, vhost or file behind.
@@ -184,7 +186,7 @@ def running_stack(
     directory = Path(tempfile.mkdtemp(prefix="agent-"))
     root = device_root or directory / "dev"
     try:
-        with new_vhost(vhost) as url, _devcluster(root, cluster_id) as storpool:
+        with new_vhost(vhost) as url, _devcluster(root, cluster_id, storpool_options) as storpool:
             values = _settings(directory, url, storpool, root)
             for section, changes in settings.items():
                 values[section] = {**values.get(section, {}), **changes}
@@ -200,8 +202,8 @@ def running_stack(
         shutil.rmtree(directory)
 
 
-def _devcluster(root: Path, cluster_id: str) -> AbstractContextManager[DevclusterProcess]:
-    return running_devcluster({1: root, 2: None}, options=["--cluster-id", cluster_id])
+def _devcluster(root: Path, cluster_id: str, options: Sequence[str]) -> AbstractContextManager[DevclusterProcess]:
+    return running_devcluster({1: root, 2: None}, options=["--cluster-id", cluster_id, *options])
 
 
 def _client_url(url: str) -> str:

@@ -2,19 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """kill -9 at every step: after the restart one effect, one stored reply, and the sender has it."""
 
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
 from agent_process import Stack, running_stack
 from guest import Disk, Guest
+from integration.agent.crashing import through_a_crash
 from storpool_commands.client import CommandFailed
-from storpool_commands.control import QueryCommand
 from storpool_commands.disks import (
     AttachDisk,
     ConnectPhysicalDisk,
@@ -51,33 +49,6 @@ def guest(stack: Stack) -> Iterator[Guest]:
     stack.storpool.attach(root.removeprefix("~"))
     with Guest([Disk(stack.link(root), "vda", serial="root")]) as running:
         yield running
-
-
-def through_a_crash(stack: Stack, command: Any, point: str) -> Any:
-    """Send the command to an agent that dies at the point; the result that the sender gets from its successor."""
-    request_id = uuid4()
-    answer: list[Any] = []
-    stack.agent.start(crash_at=point)
-    try:
-        sender = threading.Thread(target=lambda: answer.append(stack.call(command, request_id=request_id)))
-        sender.start()
-        stack.agent.wait_crashed()
-        stack.agent.start()
-        sender.join(60)
-        assert answer, f"no reply after a crash at {point}"
-        assert_one_reply(stack, request_id)
-    finally:
-        stack.agent.stop()
-    return answer[0]
-
-
-def assert_one_reply(stack: Stack, request_id: UUID) -> None:
-    known = stack.call(QueryCommand(id=request_id))
-    assert (known.status.state, known.reply and known.reply["status"]) == ("finished", "success")
-    with sqlite3.connect(f"file:{stack.agent.state_dir}/journal.db?mode=ro", uri=True) as journal:
-        [(replies,)] = journal.execute("SELECT count(*) FROM command WHERE id = ?", (str(request_id),))
-    journal.close()
-    assert replies == 1
 
 
 def mutations(stack: Stack, query: str) -> int:

@@ -149,7 +149,7 @@ def fail_update(host: FakeHost, volume: Volume, *, number: int) -> Failure:
             raise StorPoolRefused("no")
         update(*arguments)
 
-    host.storpool.update_volume = refuse  # type: ignore[method-assign]
+    host.storpool.update_volume = refuse  # type: ignore[method-assign, assignment]
     try:
         return host.fail(revert(host, volume, safety_snapshot=True))
     finally:
