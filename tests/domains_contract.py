@@ -13,7 +13,11 @@ from storpool_agent.domains.model import Disk, DiskInDomain, Domain
 from storpool_agent.errors import (
     DiskConflict,
     DiskInUseByVm,
+    DiskNotFound,
+    GuestAgentUnavailable,
+    GuestNotFrozen,
     GuestNotNotified,
+    InvalidCommand,
     LibvirtRefused,
     NoHotplugSlot,
     TargetTaken,
@@ -22,11 +26,13 @@ from storpool_agent.errors import (
     VmNotRunning,
 )
 from storpool_agent.host import Domains
+from storpool_commands.disks import IoTune
 
 MIB = 1024 * 1024
 DEVICE_BYTES = 8 * MIB
 NOBODY = "7a3ba8f7-7f28-4f1c-8c66-b0e3a0b0f8c1"
 NEWS_TIMEOUT_S = 10.0
+NO_LIMITS = dict.fromkeys(IoTune.model_fields, 0)
 
 
 class Lab(Protocol):
@@ -42,6 +48,11 @@ class Lab(Protocol):
         """One without a SCSI controller. Its guest answers unplug requests if it is said to."""
         ...
 
+    def guest_with_agent(self, *, file_system: bool = True) -> Domain:
+        """One whose guest runs an agent and has mounted nothing but, if it is to, a file system."""
+        ...
+
+    def stop_agent(self, machine: Domain) -> None: ...
     def device(self) -> str:
         """The path of a device of DEVICE_BYTES."""
         ...
@@ -268,6 +279,97 @@ class DomainsContract:
         with pytest.raises(VmNotRunning):
             lab.domains.resize(plugged, DEVICE_BYTES, soon())
         assert self._halves(lab, device) == [(False, True)]
+
+    def test_disks_are_found_by_the_directory_they_are_in(self, lab: Lab) -> None:
+        machine, devices = lab.machine(), [lab.device(), lab.device()]
+        directories = [device.rpartition("/")[0] for device in devices]
+        assert lab.domains.below(directories, soon()) == []
+        whole = lab.domains.plug(machine, disk(devices[0]), soon())
+        configured = lab.domains.plug(machine, replace(disk(devices[1], "ua-two"), live=False), soon())
+        found = lab.domains.below([directories[0], f"{directories[1]}/"], soon())
+        assert sorted(found, key=lambda one: one.target) == [whole, configured]
+        assert lab.domains.below([directories[0][:-1], "/elsewhere/"], soon()) == []
+
+    def test_limits_that_are_not_named_stay(self, lab: Lab) -> None:
+        machine, device = lab.machine(), lab.device()
+        plugged = lab.domains.plug(machine, disk(device), soon())
+        first = lab.domains.tune(machine, plugged, IoTune(read_iops_sec=100, total_bytes_sec=1 << 20), soon())
+        assert first == IoTune(**NO_LIMITS | {"read_iops_sec": 100, "total_bytes_sec": 1 << 20})
+        second = lab.domains.tune(machine, plugged, IoTune(write_iops_sec=50), soon())
+        assert second == IoTune(**NO_LIMITS | {"read_iops_sec": 100, "write_iops_sec": 50, "total_bytes_sec": 1 << 20})
+        third = lab.domains.tune(machine, plugged, IoTune(total_bytes_sec=0), soon())
+        assert third == IoTune(**NO_LIMITS | {"read_iops_sec": 100, "write_iops_sec": 50})
+
+    def test_limits_outlive_the_run_of_the_machine(self, lab: Lab) -> None:
+        machine, device = lab.machine(), lab.device()
+        plugged = lab.domains.plug(machine, disk(device), soon())
+        lab.domains.tune(machine, plugged, IoTune(read_iops_sec=100), soon())
+        lab.end(machine)
+        [left] = lab.domains.having([device], soon())
+        found = lab.domains.tune(machine, left, IoTune(write_iops_sec=50), soon())
+        assert found == IoTune(**NO_LIMITS | {"read_iops_sec": 100, "write_iops_sec": 50})
+
+    def test_a_transient_machine_has_limits_too(self, lab: Lab) -> None:
+        machine, device = lab.machine(persistent=False), lab.device()
+        plugged = lab.domains.plug(machine, replace(disk(device), config=False), soon())
+        assert lab.domains.tune(machine, plugged, IoTune(total_iops_sec=7), soon()).total_iops_sec == 7
+
+    def test_limits_that_contradict_those_that_are_set_change_nothing(self, lab: Lab) -> None:
+        machine, device = lab.machine(), lab.device()
+        plugged = lab.domains.plug(machine, disk(device), soon())
+        lab.domains.tune(machine, plugged, IoTune(total_iops_sec=100), soon())
+        with pytest.raises(InvalidCommand):
+            lab.domains.tune(machine, plugged, IoTune(read_iops_sec=50, total_bytes_sec=1), soon())
+        found = lab.domains.tune(machine, plugged, IoTune(write_bytes_sec=9), soon())
+        assert found == IoTune(**NO_LIMITS | {"total_iops_sec": 100, "write_bytes_sec": 9})
+
+    def test_a_disk_that_is_gone_has_no_limits(self, lab: Lab) -> None:
+        machine, device = lab.machine(running=False), lab.device()
+        plugged = lab.domains.plug(machine, replace(disk(device), live=False), soon())
+        lab.domains.unplug(machine, plugged, 0, soon())
+        with pytest.raises(DiskNotFound):
+            lab.domains.tune(machine, plugged, IoTune(total_iops_sec=7), soon())
+
+    def test_a_guest_is_frozen_until_it_is_thawed(self, lab: Lab) -> None:
+        machine = lab.guest_with_agent()
+        assert lab.domains.thaw(machine, soon()) is False
+        for _ in range(2):
+            lab.domains.freeze(machine, soon())
+        assert lab.domains.thaw(machine, soon()) is True
+        assert lab.domains.thaw(machine, soon()) is False
+
+    def test_a_machine_without_an_agent_is_not_frozen(self, lab: Lab) -> None:
+        machine = lab.machine()
+        for call in (lab.domains.freeze, lab.domains.thaw):
+            with pytest.raises(GuestAgentUnavailable):
+                call(machine, soon())
+
+    def test_a_guest_whose_agent_is_gone_is_not_frozen(self, lab: Lab) -> None:
+        machine = lab.guest_with_agent()
+        lab.stop_agent(machine)
+        for call in (lab.domains.freeze, lab.domains.thaw):
+            with pytest.raises(GuestAgentUnavailable):
+                call(machine, soon())
+
+    def test_a_guest_without_a_file_system_is_not_called_frozen(self, lab: Lab) -> None:
+        machine = lab.guest_with_agent(file_system=False)
+        with pytest.raises(GuestNotFrozen):
+            lab.domains.freeze(machine, soon())
+        assert lab.domains.thaw(machine, soon()) is False
+
+    def test_a_machine_that_is_off_or_gone_is_not_frozen(self, lab: Lab) -> None:
+        machine = lab.machine(running=False)
+        with pytest.raises(VmNotRunning):
+            lab.domains.freeze(machine, soon())
+        assert lab.domains.thaw(machine, soon()) is False
+        nobody = Domain(NOBODY, "nobody", True, True)
+        with pytest.raises(VmNotFound):
+            lab.domains.freeze(nobody, soon())
+        assert lab.domains.thaw(nobody, soon()) is False
+
+    def test_libvirt_and_qemu_say_their_versions(self, lab: Lab) -> None:
+        for version in lab.domains.versions(soon()):
+            assert [part.isdecimal() for part in version.split(".")] == [True] * 3
 
     def _halves(self, lab: Lab, device: str) -> list[tuple[bool, bool]]:
         found: list[DiskInDomain] = list(lab.domains.having([device], soon()))

@@ -17,6 +17,7 @@ from storpool_agent.errors import (
     AgentError,
     DiskConflict,
     DiskInUseByVm,
+    DiskNotFound,
     GuestAgentUnavailable,
     GuestNotFrozen,
     GuestNotNotified,
@@ -189,7 +190,7 @@ class FakeDomains:
         machine = self._machine(domain)
         parts = [part for part in (machine.live, machine.config) if disk.target in part]
         if not parts:
-            raise LibvirtRefused(f"libvirt: invalid argument: disk '{disk.path}' was not found", vm=machine.uuid)
+            raise DiskNotFound(f"{machine.name} does not have {disk.path} any more", vm=machine.uuid)
         merged = [_merged(part[disk.target].iotune, limits, machine) for part in parts]
         for part, tuned in zip(parts, merged, strict=True):
             part[disk.target] = replace(part[disk.target], iotune=tuned)

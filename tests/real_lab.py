@@ -2,21 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host for tests of the agent's machines: libvirt's, with machines and loop devices that end with the test."""
 
+import subprocess
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from threading import Event
 from time import monotonic, sleep
 from typing import TypeVar
 
 from domains_contract import DEVICE_BYTES
-from guest import Guest, Machine, SilentGuest
+from guest import Disk, Guest, Machine, SilentGuest
 from guest.domain_xml import Hardware
 from loop_device import LoopDevice, loop_device
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.hypervisor import Hypervisor
 from storpool_agent.domains.model import Domain
 
+FILE_SYSTEM_BYTES = 64 * 1024 * 1024
+MKFS_TIMEOUT_S = 30
 T = TypeVar("T")
 
 
@@ -62,6 +66,23 @@ class RealLab:
         if not running:
             machine.domain.destroy()
         return self.look_up(machine)
+
+    def guest_with_agent(self, *, file_system: bool = True) -> Domain:
+        disks: list[Disk] = []
+        if file_system:
+            device = self._ending.enter_context(loop_device(FILE_SYSTEM_BYTES))
+            subprocess.run(["mkfs.ext4", "-q", device.node], check=True, timeout=MKFS_TIMEOUT_S)
+            disks.append(Disk(Path(device.node), "vda"))
+        guest = self._ending.enter_context(Guest(disks, agent=True, uri=self.uri))
+        self.machines[guest.uuid] = guest
+        if file_system:
+            guest.mount("vda")
+        return self.look_up(guest)
+
+    def stop_agent(self, machine: Domain) -> None:
+        guest = self.machines[machine.uuid]
+        assert isinstance(guest, Guest)
+        guest.stop_agent()
 
     def device(self) -> str:
         device = self._ending.enter_context(loop_device(DEVICE_BYTES))

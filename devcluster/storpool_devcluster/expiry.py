@@ -46,5 +46,5 @@ def expire(cluster: Cluster) -> None:
         if snapshot.snapshot and not snapshot.deleted and 0 < snapshot.delete_at_s <= now:
             with cluster.state.change():
                 current = cluster.state.volumes.get(snapshot.gid)
-                if current == snapshot and not current.exported_to and not cluster.state.attachments_of(snapshot.gid):
+                if current == snapshot and not snapshot.exported_to and not cluster.state.attachments_of(snapshot.gid):
                     delete_snapshot(cluster, snapshot)

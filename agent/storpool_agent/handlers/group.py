@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
+from storpool_agent.errors import StorPoolTimeout
 from storpool_agent.host import StorPool
 from storpool_agent.storpool.model import NewSnapshot, Volume
 
@@ -37,14 +38,14 @@ class Group:
 
     def announce(self) -> None:
         """Write down that this attempt is going to take one: before the guest is frozen, so that it need not wait."""
-        self.attempt.note(NOTE, self._operation)
+        self.attempt.note(NOTE, self.operation)
 
     def take_now(self, deadline: Deadline) -> Sequence[Volume]:
-        return self._take(self._operation, deadline, look_first=False)
+        return self._take(self.operation, deadline, look_first=False)
 
     def take_after_all(self, deadline: Deadline) -> Sequence[Volume]:
         """Once more: whether `take_now` has done it is not known."""
-        return self._take(self._operation, deadline, look_first=True)
+        return self._take(self.operation, deadline, look_first=True)
 
     def discard_earlier(self, deadline: Deadline) -> None:
         """Delete what attempts that the agent did not survive have taken: in which state of the guest is not known."""
@@ -56,12 +57,17 @@ class Group:
             self.attempt.over("discard")
 
     def discard(self) -> None:
-        """Delete what this attempt has taken, if it has."""
+        """Delete what this attempt has taken, or may have. What may come later is an effect, as is what stays."""
         with self.attempt.undo("snapshot"):
-            self._delete(self._operation, Deadline.after(DISCARD_TIMEOUT_S))
+            if not self._delete(self.operation, Deadline.after(DISCARD_TIMEOUT_S)):
+                raise StorPoolTimeout(
+                    f"StorPool has taken no snapshots with the tag sp-op={self.operation} yet, but was told to; "
+                    "delete them if they come"
+                )
 
     @property
-    def _operation(self) -> str:
+    def operation(self) -> str:
+        """The tag `sp-op` of what this attempt takes."""
         number = self.attempt.number
         return self.attempt.request_id if number == 1 else f"{self.attempt.request_id}.{number}"
 

@@ -38,6 +38,7 @@ class Outcome:
     """None: not taken, or it is not known whether they were."""
     frozen_ms: float | None
     """None: the guest was not frozen."""
+    may_be_taken: bool
     shortfall: AgentError | None
     """Why the snapshots, if they were taken, may not be of the frozen guest."""
 
@@ -59,18 +60,20 @@ def take(group: Group, domain: Domain, freeze_timeout_s: float, host: Host, atte
     in_time = Deadline.after(freeze_timeout_s * TO_FREEZE_AND_SNAPSHOT)
     refusal = _freeze(domain, host, attempt, in_time)
     if refusal is not None:
-        return Outcome(None, None, refusal)
+        return Outcome(None, None, may_be_taken=False, shortfall=refusal)
     snapshots: Sequence[Volume] | None = None
     failure: AgentError | None = None
     try:
         snapshots = group.take_now(in_time)
     except AgentError as error:
         failure = error
-    held = _thaw_or_discard(group, domain, host, attempt)
+    may_be_taken = failure is None or retry_class(failure.code) == "uncertain"
+    held = _thaw_or_discard(group, domain, host, attempt, taken=may_be_taken)
     frozen_ms = round((monotonic() - started) * 1000, 3)
     if failure is not None:
-        return Outcome(None, frozen_ms, _too_long(failure, domain, freeze_timeout_s))
-    return Outcome(snapshots, frozen_ms, None if held else _not_held(domain))
+        shortfall = _too_long(failure, group, domain, freeze_timeout_s)
+        return Outcome(None, frozen_ms, may_be_taken=may_be_taken, shortfall=shortfall)
+    return Outcome(snapshots, frozen_ms, may_be_taken=True, shortfall=None if held else _not_held(domain))
 
 
 def _freeze(domain: Domain, host: Host, attempt: Attempt, deadline: Deadline) -> AgentError | None:
@@ -89,11 +92,12 @@ def _freeze(domain: Domain, host: Host, attempt: Attempt, deadline: Deadline) ->
     return None
 
 
-def _thaw_or_discard(group: Group, domain: Domain, host: Host, attempt: Attempt) -> bool:
+def _thaw_or_discard(group: Group, domain: Domain, host: Host, attempt: Attempt, *, taken: bool) -> bool:
     try:
         return _thaw(domain, host, attempt)
     except AgentError:
-        group.discard()
+        if taken:
+            group.discard()
         raise
 
 
@@ -106,7 +110,7 @@ def _thaw(domain: Domain, host: Host, attempt: Attempt) -> bool:
     return held
 
 
-def _too_long(failure: AgentError, domain: Domain, freeze_timeout_s: float) -> AgentError:
+def _too_long(failure: AgentError, group: Group, domain: Domain, freeze_timeout_s: float) -> AgentError:
     """StorPool has not said in time whether it has taken them. Raises what it has said."""
     if retry_class(failure.code) != "uncertain" and not isinstance(failure, StorPoolUnavailable):
         raise failure
@@ -114,6 +118,7 @@ def _too_long(failure: AgentError, domain: Domain, freeze_timeout_s: float) -> A
         f"the guest of {domain.name} may be frozen for {freeze_timeout_s:g} s, and StorPool had not taken the "
         f"snapshots by then: {failure}",
         vm=domain.uuid,
+        operation=group.operation,
     )
     shortfall.__cause__ = failure
     return shortfall

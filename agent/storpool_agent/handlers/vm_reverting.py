@@ -205,7 +205,7 @@ def _limit(disk: _Disk, storpool: StorPool, attempt: Attempt) -> None:
         has = (after.iops or 0, after.bandwidth_kib_sec or 0)
         if TIER not in after.tags and has != (disk.iops, disk.bandwidth_kib_sec):
             raise StorPoolBadAnswer(
-                f"StorPool took {disk.iops} iops and {disk.bandwidth_kib_sec} KiB/s, and now says {has[0]} and {has[1]}",
+                f"StorPool took {disk.iops} iops, {disk.bandwidth_kib_sec} KiB/s, and now says {has[0]}, {has[1]}",
                 volume=disk.volume.global_id,
             )
     disk.limited = True

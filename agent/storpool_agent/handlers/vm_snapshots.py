@@ -49,7 +49,7 @@ def take(command: TakeVmSnapshot, host: Host, attempt: Attempt) -> TakenVmSnapsh
     if outcome.snapshots is not None and outcome.shortfall is None:
         return _taken(volumes, outcome.snapshots, "file-system", outcome.frozen_ms)
     if command.quiesce == "require" and outcome.shortfall is not None:
-        if outcome.frozen_ms is not None:
+        if outcome.may_be_taken:
             group.discard()
         raise outcome.shortfall
     snapshots = outcome.snapshots or group.take_after_all(Deadline.after(API_TIMEOUT_S))

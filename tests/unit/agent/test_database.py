@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from storpool_agent.errors import JournalUnavailable
+from storpool_agent.journal import schema
 from storpool_agent.journal.database import BALLAST_BYTES, Database
 from storpool_agent.journal.schema import SCHEMA_VERSION
 
@@ -138,3 +139,28 @@ def test_a_directory_that_is_none_is_named(tmp_path: Path) -> None:
 
 def test_some_room_is_kept_for_replies(tmp_path: Path, database: Database) -> None:
     assert (tmp_path / "ballast").stat().st_blocks * 512 >= BALLAST_BYTES
+
+
+def test_a_file_of_the_first_version_is_brought_to_this_one(tmp_path: Path) -> None:
+    """With what is in it."""
+    connection = sqlite3.connect(tmp_path / "journal.db")
+    connection.executescript(schema._V1)
+    connection.executescript("PRAGMA user_version = 1; INSERT INTO fence VALUES ('a', 1);")
+    connection.close()
+    database = Database(tmp_path)
+    fresh = Database(fresh_directory(tmp_path))
+    assert fences(database) == {"a"}
+    assert tables(database) == tables(fresh)
+    fresh.close()
+    database.close()
+
+
+def fresh_directory(tmp_path: Path) -> Path:
+    directory = tmp_path / "fresh"
+    directory.mkdir()
+    return directory
+
+
+def tables(database: Database) -> set[tuple[str, str]]:
+    query = "SELECT name, sql FROM sqlite_schema"
+    return set(database.read(lambda db: db.execute(query).fetchall()))

@@ -27,6 +27,12 @@ class FakeLab:
         machine.answers = answers
         return self.fake.add(machine)
 
+    def guest_with_agent(self, *, file_system: bool = True) -> Domain:
+        return self.fake.add(FakeMachine(f"vm-{next(self._numbers)}", guest_agent=True, freezable=file_system))
+
+    def stop_agent(self, machine: Domain) -> None:
+        self.fake.machines[machine.uuid].guest_agent = False
+
     def device(self) -> str:
         path = f"/dev/storpool/volume-{next(self._numbers)}"
         self.fake.sizes[path] = DEVICE_BYTES

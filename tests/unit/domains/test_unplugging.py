@@ -77,7 +77,7 @@ class Scripted(Access):
 
 def scripted(*answers: libvirt.libvirtError) -> Scripted:
     newsroom = Newsroom()
-    return Scripted(Link(URI, newsroom), DomainCalls(URI), newsroom, Event(), Script(list(answers)))
+    return Scripted(Link(URI, newsroom), DomainCalls(URI), DomainCalls(URI), newsroom, Event(), Script(list(answers)))
 
 
 @pytest.fixture(autouse=True)
