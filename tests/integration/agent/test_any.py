@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from pika.exceptions import ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 from agent_process import AgentProcess, Stack, running_stack
 from integration.agent.refusals import refused
@@ -291,6 +291,8 @@ def test_a_lost_connection_changes_nothing_for_what_runs(resting: Pair) -> None:
     until(lambda: resting.stored("kvm1") == len(asked))
     assert resting.runs(asked[0]) == "kvm1"
     close_all_connections(resting.stack.amqp_url)
+    with pytest.raises(ConnectionClosedByBroker):
+        resting.raw.listen_for(20)
     with raw_client(resting.stack.amqp_url) as raw:
         raw.listen(resting.raw.word)
         assert [raw.reply(one)["status"] for one in asked] == ["success"] * 2
@@ -327,7 +329,9 @@ def test_a_deadline_that_has_passed_is_not_started(resting: Pair) -> None:
 
 def test_only_allowed_publishers_ask_any_host(services: None) -> None:
     with running_pair(amqp={"allowed_publishers": ["management"]}) as pair:
-        refused_by_any(pair.raw.reply(pair.raw.ask_any(CREATE)), ErrorCode.NOT_AUTHORIZED, says=("allowed_publishers",))
+        pair.raw.ask_any(CREATE)
+        refused_by_any(pair.raw.next_reply(), ErrorCode.NOT_AUTHORIZED, says=("allowed_publishers",))
+        assert pair.raw.dead_letter().headers["code"] == ErrorCode.NOT_AUTHORIZED
 
 
 def test_a_host_may_leave_the_queue_alone(services: None) -> None:
