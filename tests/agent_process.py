@@ -141,15 +141,13 @@ class Stack:
     directory: Path
 
     @contextmanager
-    def second_agent(self, *, start: bool = True, **settings: Mapping[str, Any]) -> Iterator[AgentProcess]:
-        """The agent of another host, kvm2, on the same broker and StorPool; `settings` as for running_stack."""
+    def second_agent(self, *, start: bool = True) -> Iterator[AgentProcess]:
+        """The agent of another host, kvm2, on the same broker and StorPool, set up as the first."""
         directory = self.directory / "kvm2"
         directory.mkdir()
         own = {"host": "kvm2", "state_dir": str(directory / "state")}
         storpool = {"our_id": 2, "device_root": str(directory / "dev")}
         values = {**self.settings, **own, "storpool": {**self.settings["storpool"], **storpool}}
-        for section, changes in settings.items():
-            values[section] = {**values.get(section, {}), **changes}
         agent = AgentProcess(directory, values)
         try:
             if start:

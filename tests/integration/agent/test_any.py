@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The queue of all hosts: one of two agents takes a request; when that one goes, the other finishes it, once."""
 
+import json
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -11,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from pika.exceptions import ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker, ConnectionClosed
 
 from agent_process import AgentProcess, Stack, running_stack
 from integration.agent.refusals import refused
@@ -25,7 +28,9 @@ from storpool_commands.volumes import CreateVolume, DeleteVolume
 
 MIB = 1 << 20
 SLOW_S = 1.5
+LONGER_THAN_A_RECONNECT_S = 10.0
 CREATE = {"command": "createVolume", "sizeBytes": MIB, "template": "dev"}
+CTL = [sys.executable, "-c", "from storpool_commands.client.cli import main; main()"]
 ONE_WORKER = {"fast": 1, "any": 4}
 
 
@@ -50,9 +55,9 @@ class Pair:
         listed = self.stack.storpool.call("GET", "VolumesList")
         return [f"~{one['globalId']}" for one in listed if one["tags"].get(OPERATION) == request_id]
 
-    def slow(self, *, times: int | None = 1) -> None:
+    def slow(self, seconds: float = SLOW_S) -> None:
         """StorPool takes its time to make a volume."""
-        self.stack.storpool.sim.fault({"kind": "delay", "seconds": SLOW_S}, query="VolumeCreate", times=times)
+        self.stack.storpool.sim.fault({"kind": "delay", "seconds": seconds}, query="VolumeCreate")
 
     def runs(self, request_id: str) -> str:
         """Which of them has begun it."""
@@ -82,7 +87,7 @@ class Pair:
 
 
 @contextmanager
-def running_pair(*, start: bool = True, **settings: Mapping[str, Any]) -> Iterator[Pair]:
+def running_pair(*, start: bool = True, **settings: Any) -> Iterator[Pair]:
     with (
         running_stack(start=start, **settings) as stack,
         stack.second_agent(start=start) as other,
@@ -110,6 +115,21 @@ def test_one_of_them_does_it(pair: Pair) -> None:
     assert pair.stack.management.call(DeleteVolume(volume=f"~{made.global_id}"), host="any").deleted_now
     assert len(pair.stack.storpool.sim.requests("VolumeCreate")) == 1
     pair.assert_all_acked()
+
+
+def test_an_operator_asks_any_host(pair: Pair) -> None:
+    create = ["create-volume", "--size-bytes", str(MIB), "--template", "dev"]
+    done = subprocess.run(
+        [*CTL, "--url", pair.stack.client_url, "--host", "any", "--json", *create],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    reply = json.loads(done.stdout)
+    assert reply["host"] in pair.agents
+    assert pair.made(reply["id"]) == [f"~{reply['result']['globalId']}"]
 
 
 def test_both_take_their_share(pair: Pair) -> None:
@@ -286,11 +306,13 @@ def test_a_stop_finishes_what_runs_and_returns_what_has_not_begun(resting: Pair)
 def test_a_lost_connection_changes_nothing_for_what_runs(resting: Pair) -> None:
     """The broker gives the request to the same agent again, where it still runs; the other one was not begun."""
     resting.first.start()
-    resting.slow()
+    resting.slow(LONGER_THAN_A_RECONNECT_S)
     asked = [resting.raw.ask_any(CREATE) for _ in range(2)]
     until(lambda: resting.stored("kvm1") == len(asked))
     assert resting.runs(asked[0]) == "kvm1"
     close_all_connections(resting.stack.amqp_url)
+    with pytest.raises(ConnectionClosed):
+        resting.raw.listen_for(20)
     with raw_client(resting.stack.amqp_url) as raw:
         raw.listen(resting.raw.word)
         assert [raw.reply(one)["status"] for one in asked] == ["success"] * 2
@@ -327,7 +349,9 @@ def test_a_deadline_that_has_passed_is_not_started(resting: Pair) -> None:
 
 def test_only_allowed_publishers_ask_any_host(services: None) -> None:
     with running_pair(amqp={"allowed_publishers": ["management"]}) as pair:
-        refused_by_any(pair.raw.reply(pair.raw.ask_any(CREATE)), ErrorCode.NOT_AUTHORIZED, says=("allowed_publishers",))
+        pair.raw.ask_any(CREATE)
+        refused_by_any(pair.raw.next_reply(), ErrorCode.NOT_AUTHORIZED, says=("allowed_publishers",))
+        assert pair.raw.dead_letter().headers["code"] == ErrorCode.NOT_AUTHORIZED
 
 
 def test_a_host_may_leave_the_queue_alone(services: None) -> None:
