@@ -10,11 +10,19 @@ from functools import partial
 
 import structlog
 
-from storpool_agent import dispatch, objects
+from storpool_agent import dispatch, objects, secrecy
 from storpool_agent.attempt import Attempt
 from storpool_agent.crash import crash_point
 from storpool_agent.deadline import Deadline
-from storpool_agent.errors import AgentError, Cancelled, CrashLoop, DeadlinePassed, InvalidCommand, JournalUnavailable
+from storpool_agent.errors import (
+    AgentError,
+    Cancelled,
+    CrashLoop,
+    DeadlinePassed,
+    InvalidCommand,
+    JournalUnavailable,
+    SecretNotKept,
+)
 from storpool_agent.host import Host
 from storpool_agent.journal.journal import Journal, Outgoing
 from storpool_agent.lanes import Lane
@@ -40,6 +48,8 @@ class Job:
     request: Request
     attempts: int
     """Of earlier lives of the agent."""
+    recovered: bool = False
+    """It was read from the journal, which keeps no secrets."""
     turns: list[Turn] = field(default_factory=list[Turn])
     attempt: Attempt | None = None
     over: bool = False
@@ -64,9 +74,9 @@ class Jobs:
         self._stored = threading.Condition(self._mutex)
         self._abandoned = threading.Event()
 
-    def submit(self, request: Request, attempts: int = 0) -> None:
+    def submit(self, request: Request, attempts: int = 0, *, recovered: bool = False) -> None:
         """Have a stored request run when its objects are free."""
-        job = Job(request, attempts)
+        job = Job(request, attempts, recovered)
         with self._mutex:
             self._jobs[str(request.id)] = job
         named = objects.named(request.body)
@@ -104,6 +114,11 @@ class Jobs:
             job.over = False
             raise
         return "cancelled"
+
+    def unfinished(self) -> int:
+        """How many requests are accepted and have no reply yet."""
+        with self._mutex:
+            return sum(not job.over for job in self._jobs.values())
 
     def steps(self, request_id: str) -> list[str]:
         """The steps that a running request has taken."""
@@ -148,7 +163,10 @@ class Jobs:
             return None
         refusal = problem or _refusal(job) or self._start(job)
         if refusal is not None:
-            return dispatch.failure(self._host.name, job.request, refusal)
+            reply = dispatch.failure(self._host.name, job.request, refusal)
+            # How far an earlier life of the agent came with it is not known.
+            again = isinstance(refusal, SecretNotKept) and job.attempts
+            return reply.model_copy(update={"side_effects": "partial"}) if again else reply
         crash_point(f"{job.request.body.command}/started")
         return dispatch.execute(job.request, self._host, attempt)
 
@@ -220,6 +238,12 @@ def _refusal(job: Job) -> AgentError | None:
     deadline = job.request.deadline
     if job.request.dry_run:
         return InvalidCommand("dryRun: this agent cannot plan commands yet; nothing was done")
+    if job.recovered and secrecy.has_secret(job.request.body):
+        return SecretNotKept(
+            "the agent was restarted before it had finished this request, and does not store the secret in it; "
+            "send it again with a new id: what is done already is not done twice",
+            attempts=job.attempts,
+        )
     if job.attempts >= MAX_ATTEMPTS:
         return CrashLoop(
             f"the agent died {job.attempts} times while it ran this request; look at its log, then at the volume",

@@ -4,9 +4,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
-from storpool_commands.wire import AnswerModel, ClusterId, CommandModel, PoolName
+from storpool_commands.wire import AnswerModel, ClusterId, CommandModel, PoolName, Secret
 
 
 class PoolSpace(AnswerModel):
@@ -42,7 +42,7 @@ class AddStoragePool(CommandModel[AddedStoragePool]):
 
     command: Literal["addStoragePool"] = "addStoragePool"
     name: PoolName
-    url: Annotated[SecretStr, Field(max_length=1024)]
+    url: Annotated[Secret, Field(max_length=1024)]
     """`SP_API_HTTP=<host>:<port>;SP_AUTH_TOKEN=<token>;SP_TEMPLATE=<template>`, or
     `storpool://<token>@<host>:<port>/<template>`."""
     cluster_id: ClusterId | None = None

@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, SecretStr
 from pydantic.alias_generators import to_camel
 
 Fact = str | int | float | bool | None | list[str]
@@ -76,6 +76,9 @@ ClusterId = Annotated[str, Field(pattern=r"^[a-z0-9]+\.[a-z0-9]+$", max_length=6
 
 Reason = Annotated[str, Field(min_length=1, max_length=500)]
 """Why something is forced; kept in the log."""
+
+Secret = Annotated[SecretStr, PlainSerializer(SecretStr.get_secret_value, return_type=str, when_used="json")]
+"""In JSON, which is the wire, its value; anywhere else it is hidden. An agent stores no request with one."""
 
 ObjectName = Annotated[str, Field(pattern=r"^#?[A-Za-z0-9_:][A-Za-z0-9_.:-]{0,197}$")]
 """The name of a volume that is to be made. StorPool allows more first characters; they are refused

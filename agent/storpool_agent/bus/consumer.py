@@ -52,7 +52,9 @@ class Consumer:
         self._arrived: list[Delivery] = []
         self._unsettled: set[int] = set()
         self._channel: Channel | None = None
-        self._consumers: list[str] = []
+        self._consumers: dict[str, str] = {}
+        """Queue -> consumer tag."""
+        self._paused = False
         self.link = Link("in", broker, self._opened, self._lost)
 
     def settle(self, delivery: Delivery) -> None:
@@ -62,6 +64,42 @@ class Consumer:
     def cancel(self) -> None:
         """Take nothing more; what has not been acked goes back to the queue. Any thread may call this."""
         self.link.call(self._cancel)
+
+    def pause(self, paused: Callable[[], None]) -> None:
+        """Take no commands any more, after a reconnect neither; control requests go on.
+
+        Called in the consumer's own thread, as `receive` is, and so is `paused`: when what had arrived is handed
+        on, and nothing more will come. A connection that is lost just then takes it with it.
+        """
+        self._paused = True
+        tags = [self._consumers.pop(queue) for queue in self._command_queues if queue in self._consumers]
+        channel = self._channel
+        if channel is None or not channel.is_open or not tags:
+            paused()
+            return
+        waiting = set(tags)
+        for tag in tags:
+            channel.basic_cancel(tag, callback=partial(self._no_more, waiting, tag, paused))
+
+    def resume(self) -> None:
+        """Take commands again. Called in the consumer's own thread."""
+        self._paused = False
+        channel = self._channel
+        if channel is not None and channel.is_open:
+            for queue in self._command_queues:
+                if queue not in self._consumers:
+                    self._take_from(queue, channel)
+
+    @property
+    def _command_queues(self) -> tuple[str, ...]:
+        """What `pause` is for."""
+        return (self._declaration.host_queue,)
+
+    def _no_more(self, waiting: set[str], tag: str, paused: Callable[[], None], _ok: object) -> None:
+        waiting.discard(tag)
+        if not waiting:
+            self._hand_on()
+            paused()
 
     def _opened(self, channel: Channel) -> None:
         self._channel = channel
@@ -73,11 +111,14 @@ class Consumer:
         channel = self._channel
         if channel is None:
             return
-        waiting = {self._declaration.host_queue, self._declaration.control_queue}
-        for queue in sorted(waiting):
-            deliver = partial(self._deliver, control=queue == self._declaration.control_queue)
-            tag = channel.basic_consume(queue, deliver, callback=partial(self._consuming, waiting, queue))
-            self._consumers.append(tag)
+        queues = [self._declaration.control_queue, *(() if self._paused else self._command_queues)]
+        waiting = set(queues)
+        for queue in queues:
+            self._take_from(queue, channel, partial(self._consuming, waiting, queue))
+
+    def _take_from(self, queue: str, channel: Channel, taking: Callable[[object], None] | None = None) -> None:
+        deliver = partial(self._deliver, control=queue == self._declaration.control_queue)
+        self._consumers[queue] = channel.basic_consume(queue, deliver, callback=taking)
 
     def _consuming(self, waiting: set[str], queue: str, _ok: object) -> None:
         waiting.discard(queue)
@@ -122,7 +163,7 @@ class Consumer:
 
     def _cancel(self) -> None:
         if self._channel is not None and self._channel.is_open:
-            for tag in self._consumers:
+            for tag in self._consumers.values():
                 self._channel.basic_cancel(tag)
 
     def _lost(self) -> None:

@@ -27,6 +27,8 @@ class Arrival:
     body: bytes
     publisher: str | None
     reply_to: str | None
+    kept: bytes | None = None
+    """What is stored of the body when it has a secret in it; None: all of it."""
 
 
 class Verdict(Enum):
@@ -267,10 +269,11 @@ class Journal:
 
 def _accept(db: sqlite3.Connection, host: str, arrival: Arrival, now: float) -> tuple[Verdict, Outgoing | None]:
     digest = hashlib.sha256(arrival.body).digest()
+    kept = arrival.body if arrival.kept is None else arrival.kept
     added = db.execute(
         "INSERT INTO command (id, digest, request, name, publisher, reply_to, received_at, state)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, 'accepted') ON CONFLICT (id) DO NOTHING",
-        (arrival.id, digest, arrival.body, arrival.command, arrival.publisher, arrival.reply_to or "", now),
+        (arrival.id, digest, kept, arrival.command, arrival.publisher, arrival.reply_to or "", now),
     )
     if added.rowcount:
         return Verdict.NEW, None

@@ -6,18 +6,19 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 from uuid import UUID
 
 from pydantic import ValidationError
 
-from storpool_commands import topology
-from storpool_commands.control import CancelCommand, ListCommands, QueryCommand
+from storpool_commands import catalogue, topology
 from storpool_commands.envelope import MAX_BODY_BYTES, PROTOCOL, Accepted, ControlRequest, Progress, Request
 from storpool_commands.wire import CommandModel
 
 PATIENCE_S = 30.0
-CONTROL_ONLY = (QueryCommand, ListCommands, CancelCommand)
+_CONTROL: tuple[type[CommandModel[Any]], ...] = get_args(get_args(catalogue.ControlCommand)[0])
+_COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(catalogue.Command)[0])
+CONTROL_ONLY = tuple(model for model in _CONTROL if model not in _COMMANDS)
 
 OnProgress = Callable[[Accepted | Progress], None]
 
