@@ -40,6 +40,7 @@ from storpool_commands.disks import Holder, Mode, OnRemoteAttached
 from storpool_commands.references import Reference
 
 LINKS = "/dev/storpool-byid"
+NAMES = "/dev/storpool"
 OPERATION_TAG = "sp-op"
 
 
@@ -339,7 +340,7 @@ class FakeDevices:
         return f"{LINKS}/{global_id}"
 
     def links(self, global_id: str, name: str) -> list[str]:
-        return [self.link(global_id), f"{LINKS}/{name}"]
+        return [self.link(global_id), f"{NAMES}/{name}"]
 
     def linked(self) -> Sequence[str]:
         here = {global_id for global_id, client in self.storpool.attached if client == self.storpool.our_id}

@@ -4,6 +4,7 @@
 
 import posixpath
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from storpool_agent.deadline import Deadline
@@ -13,7 +14,7 @@ from storpool_agent.errors import DeviceMismatch, SnapshotNotFound, VolumeNotFou
 from storpool_agent.host import Host
 from storpool_agent.journal.journal import Journal, PendingUnplug
 from storpool_agent.storpool.model import Attachment
-from storpool_commands.references import Reference
+from storpool_commands.references import parse
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,13 @@ def _link(host: Host, global_id: str, there: bool) -> Link:
 def _global_id(host: Host, path: str, deadline: Deadline) -> str | None:
     """A path below storpool-byid ends in the global id; one below storpool in `~<global id>` or in a name."""
     last = posixpath.basename(path)
-    if path == host.devices.link(last):
-        return last
-    if last.startswith("~"):
-        return last[1:]
+    try:
+        reference = parse(f"~{last}" if path == host.devices.link(last) else last)
+    except ValueError:
+        return None
+    if reference.kind == "id":
+        return reference.value
     for look in (host.storpool.volume, host.storpool.snapshot):
-        try:
-            return look(Reference("name", last), deadline).global_id
-        except (VolumeNotFound, SnapshotNotFound):
-            continue
+        with suppress(VolumeNotFound, SnapshotNotFound):
+            return look(reference, deadline).global_id
     return None
