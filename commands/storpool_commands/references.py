@@ -49,8 +49,13 @@ def parse(text: str) -> Reference:
     return _by_id(name[1:]) if name.startswith("~") else _by_name(name)
 
 
+def is_global_id(text: str) -> bool:
+    """Without a tilde."""
+    return len(text) <= MAX_NAME and _GLOBAL_ID.fullmatch(text) is not None
+
+
 def _by_id(text: str) -> Reference:
-    if len(text) > MAX_NAME or not _GLOBAL_ID.fullmatch(text):
+    if not is_global_id(text):
         raise ValueError(_WHAT)
     return Reference("id", text)
 

@@ -13,6 +13,7 @@ from storpool_agent.devices.model import Device
 from storpool_agent.devices.uevents import Uevents
 from storpool_agent.errors import AgentError, DetachIncomplete, DeviceMismatch, DeviceTimeout, SizeNotPropagated
 from storpool_commands.disks import Holder, Mode
+from storpool_commands.references import is_global_id
 
 BY_ID = "storpool-byid"
 BY_NAME = "storpool"
@@ -43,6 +44,14 @@ class DeviceTree:
     def links(self, global_id: str, name: str) -> list[str]:
         named = {name, f"~{global_id}"}
         return [str(self._link(global_id)), *(str(self._root / BY_NAME / one) for one in sorted(named))]
+
+    def linked(self) -> Sequence[str]:
+        """What is no global id is not StorPool's link: unfinished ones and strangers' files are passed over."""
+        try:
+            names = [path.name for path in (self._root / BY_ID).iterdir()]
+        except FileNotFoundError:  # a host that has never attached anything
+            return ()
+        return tuple(sorted(name for name in names if is_global_id(name)))
 
     def look(self, global_id: str) -> Device | None:
         return node.look(self._link(global_id), self._root)

@@ -7,7 +7,7 @@ from typing import Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from storpool_agent.storpool.model import Attachment, Volume
+from storpool_agent.storpool.model import Attachment, ClientService, Services, TemplateSpace, Volume
 from storpool_commands.disks import Mode
 
 T = TypeVar("T")
@@ -45,6 +45,22 @@ class VolumeAnswer(AnswerModel):
     template_name: str = ""
     tags: dict[str, str] = {}
     iops: int | Literal["-"] = "-"
+    bw: int | Literal["-"] = "-"
+    parent_name: str = ""
+    creation_timestamp: int = 0
+    on_volume: str = ""
+    created_from_global_id: str = ""
+    """Of a snapshot; servers that do not know it leave it out."""
+    deleted: bool = False
+    """A snapshot that stays for the sake of what was made from it."""
+    transient: bool = False
+    """A snapshot that StorPool made for itself."""
+
+    @property
+    def age(self) -> tuple[int, int, str]:
+        """Sorts older before younger: within a second by the counter in the global id, which is in base 36."""
+        counter = self.global_id.rpartition(".")[2]
+        return self.creation_timestamp, len(counter), counter
 
     def as_volume(self, *, snapshot: bool = False) -> Volume:
         return Volume(
@@ -55,12 +71,67 @@ class VolumeAnswer(AnswerModel):
             template=self.template_name,
             tags=self.tags,
             iops=None if self.iops == "-" else self.iops or None,
+            bandwidth_kib_sec=None if self.bw == "-" else self.bw or None,
+            parent=self.parent_name,
+            on_volume="" if self.on_volume == "-" else self.on_volume,
         )
 
 
 class CreatedAnswer(AnswerModel):
     global_id: str
-    name: str = ""
+
+
+class TakenAnswer(AnswerModel):
+    snapshot_global_id: str
+
+
+class TakenOfGroup(AnswerModel):
+    """One snapshot of a group, and by name or global id the volume that it is of."""
+
+    volume: str = ""
+    volume_global_id: str = ""
+    snapshot: str = ""
+    snapshot_global_id: str
+
+
+class GroupTakenAnswer(AnswerModel):
+    snapshots: list[TakenOfGroup]
+
+
+class TemplateAnswer(AnswerModel):
+    name: str
+
+
+class Stored(AnswerModel):
+    free: int
+    capacity: int
+
+
+class TemplateStatusAnswer(AnswerModel):
+    name: str
+    volumes_count: int = 0
+    snapshots_count: int = 0
+    stored: Stored
+
+    def as_space(self) -> TemplateSpace:
+        return TemplateSpace(
+            self.name, self.stored.capacity, self.stored.free, self.volumes_count, self.snapshots_count
+        )
+
+
+class ClientServiceAnswer(AnswerModel):
+    id: int
+    status: str
+    version: str | None = None
+
+
+class ServicesAnswer(AnswerModel):
+    cluster_status: str
+    clients: dict[str, ClientServiceAnswer] = {}
+
+    def as_services(self) -> Services:
+        clients = sorted(self.clients.values(), key=lambda client: client.id)
+        return Services(self.cluster_status, tuple(ClientService(one.id, one.status, one.version) for one in clients))
 
 
 class AttachmentAnswer(AnswerModel):

@@ -7,31 +7,25 @@ from threading import Event
 
 from pydantic import SecretStr
 
-from storpool_agent import retry
 from storpool_agent.deadline import Deadline
-from storpool_agent.errors import (
-    StorPoolBadAnswer,
-    StorPoolClientDown,
-    StorPoolTimeout,
-    StorPoolUnavailable,
-    VolumeNotFound,
-)
-from storpool_agent.storpool import queries, refusals
+from storpool_agent.errors import StorPoolClientDown
+from storpool_agent.storpool import groups, lookups, queries, refusals, snapshots, volumes
 from storpool_agent.storpool.address import Address
 from storpool_agent.storpool.api import Api
-from storpool_agent.storpool.model import Attachment, NewVolume, Volume, VolumeChange
-from storpool_agent.storpool.refusals import NO_SUCH_OBJECT, OBJECT_EXISTS, Refusal
-from storpool_agent.storpool.requests import Reassigned
-from storpool_agent.storpool.together import Together
+from storpool_agent.storpool.attachments import Attachments
+from storpool_agent.storpool.model import (
+    Attachment,
+    NewSnapshot,
+    NewVolume,
+    Services,
+    TemplateSpace,
+    Volume,
+    VolumeChange,
+)
+from storpool_agent.storpool.refusals import Refusal
+from storpool_agent.storpool.reverting import Revert
 from storpool_commands.disks import Mode, OnRemoteAttached
 from storpool_commands.references import Reference
-
-OPERATION_TAG = "sp-op"
-"""Its value is the id of the request that made the object."""
-
-
-class _OneOfSeveral(Exception):
-    """A request for several volumes failed as a whole: each has to be tried alone to know whose fault it was."""
 
 
 class Cluster:
@@ -41,149 +35,70 @@ class Cluster:
         """Connects to nothing. Raises ValueError for an address that is none."""
         self.our_id = our_id
         self._api = Api(Address.parse(api), token, stopping)
-        self._stopping = stopping
-        self._attaches = Together[Reassigned, None]("attach", self._attach_all)
-        self._lists = Together[None, Sequence[Attachment]]("list attachments", self._list_attachments)
+        self._attachments = Attachments(self._api, our_id)
 
     def __repr__(self) -> str:
         return f"Cluster({self._api.address}, client {self.our_id})"
 
     def volume(self, reference: Reference, deadline: Deadline) -> Volume:
-        return self._look_up(reference, deadline, snapshot=False)
+        return lookups.find(self._api, reference, deadline, snapshot=False)
 
     def snapshot(self, reference: Reference, deadline: Deadline) -> Volume:
-        return self._look_up(reference, deadline, snapshot=True)
-
-    def _look_up(self, reference: Reference, deadline: Deadline, *, snapshot: bool) -> Volume:
-        query = queries.lookup(reference, snapshot=snapshot)
-        try:
-            found = self._api.call(query, deadline)
-        except Refusal as refusal:
-            raise refusals.of_lookup(refusal, reference, snapshot=snapshot) from refusal
-        if len(found) != 1:
-            raise StorPoolBadAnswer(
-                f"StorPool answered {len(found)} objects for {reference} instead of one",
-                api=str(self._api.address),
-                query=query.name,
-            )
-        return found[0].as_volume(snapshot=snapshot)
+        return lookups.find(self._api, reference, deadline, snapshot=True)
 
     def attachments(self, deadline: Deadline) -> Sequence[Attachment]:
-        return self._lists.submit(None, deadline)
-
-    def _list_attachments(self, _callers: Sequence[None], deadline: Deadline) -> Sequence[Attachment]:
-        try:
-            listed = self._api.call(queries.attachments(), deadline)
-        except Refusal as refusal:
-            raise refusals.other(refusal, "list the attachments") from refusal
-        return tuple(each.as_attachment() for each in listed)
+        return self._attachments.all(deadline)
 
     def attach(self, volume: Volume, mode: Mode, on_remote_attached: OnRemoteAttached, deadline: Deadline) -> None:
-        item = Reassigned.attach(str(volume.reference), self.our_id, mode, on_remote_attached, snapshot=volume.snapshot)
-        try:
-            try:
-                self._attaches.submit(item, deadline)
-            except _OneOfSeveral:
-                self._reassign((item,), deadline)
-        except Refusal as refusal:
-            raise refusals.of_attach(refusal, volume, self.our_id) from refusal
-
-    def _attach_all(self, items: Sequence[Reassigned], deadline: Deadline) -> None:
-        """StorPool takes the list as a whole or not at all."""
-        distinct = tuple(dict.fromkeys(items))
-        if len({item.target for item in distinct}) < len(distinct):
-            raise _OneOfSeveral("one volume is wanted in two ways")
-        try:
-            self._reassign(distinct, deadline)
-        except Refusal as refusal:
-            if len(items) == 1:
-                raise
-            raise _OneOfSeveral(str(refusal)) from refusal
+        self._attachments.attach(volume, mode, on_remote_attached, deadline)
 
     def detach(self, volume: Volume, deadline: Deadline, *, force: bool = False) -> None:
-        retry.while_busy(self._stopping, deadline)(self._detach_once, volume, deadline, force=force)
+        self._attachments.detach(volume, deadline, force=force)
 
-    def _detach_once(self, volume: Volume, deadline: Deadline, *, force: bool) -> None:
-        item = Reassigned.release(str(volume.reference), self.our_id, snapshot=volume.snapshot, force=force)
-        try:
-            self._reassign((item,), deadline)
-        except Refusal as refusal:
-            if refusal.name != NO_SUCH_OBJECT:
-                raise refusals.of_detach(refusal, volume, self.our_id) from refusal
-
-    def _reassign(self, items: Sequence[Reassigned], deadline: Deadline) -> None:
-        self._api.call(queries.reassign(items, deadline), deadline)
+    def release(self, volumes: Sequence[Volume], deadline: Deadline, *, force: bool = False) -> None:
+        self._attachments.release(volumes, deadline, force=force)
 
     def create_volume(
-        self, wanted: NewVolume, request_id: str, deadline: Deadline, *, look_first: bool = False
+        self, wanted: NewVolume, operation: str, deadline: Deadline, *, look_first: bool = False
     ) -> Volume:
-        may_exist = look_first
-
-        def attempt() -> Volume:
-            nonlocal may_exist
-            found = self._made_by(request_id, deadline) if may_exist else None
-            may_exist = True
-            return found or self._create(wanted, request_id, deadline)
-
-        return retry.while_answer_is_lost(self._stopping, deadline)(attempt)
-
-    def _create(self, wanted: NewVolume, request_id: str, deadline: Deadline) -> Volume:
-        tags = {**wanted.tags, OPERATION_TAG: request_id}
-        try:
-            created = self._api.call(queries.create(wanted, tags), deadline)
-        except Refusal as refusal:
-            ours = self._named_by_us(wanted.name, request_id, deadline) if refusal.name == OBJECT_EXISTS else None
-            if ours is None:
-                raise refusals.of_create(refusal, wanted) from refusal
-            return ours
-        return Volume(
-            global_id=created.global_id,
-            name=created.name or wanted.name or f"~{created.global_id}",
-            size_bytes=wanted.size_bytes,
-            snapshot=False,
-            template=wanted.template,
-            tags=tags,
-            iops=wanted.iops or None,
-        )
-
-    def _made_by(self, request_id: str, deadline: Deadline) -> Volume | None:
-        """The volume that an earlier sending of this request made. Lists the whole cluster."""
-        try:
-            listed = self._api.call(queries.volumes(), deadline)
-        except Refusal as refusal:
-            raise refusals.other(refusal, "list the volumes") from refusal
-        except StorPoolUnavailable as error:
-            raise StorPoolTimeout(
-                f"whether request {request_id} has made its volume is not known: {error}", **error.facts
-            ) from error
-        made = [each for each in listed if each.tags.get(OPERATION_TAG) == request_id]
-        return made[0].as_volume() if made else None
-
-    def _named_by_us(self, name: str | None, request_id: str, deadline: Deadline) -> Volume | None:
-        """The volume of that name, if this request made it."""
-        if name is None:
-            return None
-        try:
-            found = self.volume(Reference("name", name), deadline)
-        except VolumeNotFound:  # a snapshot has the name
-            return None
-        return found if found.tags.get(OPERATION_TAG) == request_id else None
+        return volumes.create(self._api, wanted, operation, deadline, look_first=look_first)
 
     def update_volume(self, volume: Volume, change: VolumeChange, deadline: Deadline) -> None:
-        try:
-            self._api.call(queries.update(volume, change), deadline)
-        except Refusal as refusal:
-            template = change.template
-            if refusal.name == NO_SUCH_OBJECT and template is not None:
-                self.volume(volume.reference, deadline)  # StorPool does not say which of the two is missing
-            raise refusals.of_update(refusal, volume, template) from refusal
+        volumes.update(self._api, volume, change, deadline)
 
     def delete_volume(self, volume: Volume, deadline: Deadline) -> None:
+        volumes.delete(self._api, volume, deadline)
+
+    def take_snapshot(
+        self, volume: Volume, wanted: NewSnapshot, operation: str, deadline: Deadline, *, look_first: bool = False
+    ) -> Volume:
+        return snapshots.take(self._api, volume, wanted, operation, deadline, look_first=look_first)
+
+    def take_group_snapshot(
+        self,
+        volumes: Sequence[Volume],
+        wanted: NewSnapshot,
+        operation: str,
+        deadline: Deadline,
+        *,
+        look_first: bool = False,
+    ) -> Sequence[Volume]:
+        return groups.take(self._api, volumes, wanted, operation, deadline, look_first=look_first)
+
+    def revert_volume(self, volume: Volume, snapshot: Volume, deadline: Deadline, *, revert_size: bool = False) -> None:
+        Revert(self._api, self._attachments, volume, snapshot).run(deadline, revert_size=revert_size)
+
+    def templates(self, deadline: Deadline) -> Sequence[TemplateSpace]:
         try:
-            self._api.call(queries.delete(volume), deadline)
+            return tuple(each.as_space() for each in self._api.call(queries.templates_status(), deadline))
         except Refusal as refusal:
-            if refusal.name != NO_SUCH_OBJECT:
-                raise refusals.of_delete(refusal, volume) from refusal
+            raise refusals.other(refusal, "show the room of its templates") from refusal
+
+    def services(self, deadline: Deadline) -> Services:
+        try:
+            return self._api.call(queries.services(), deadline).as_services()
+        except Refusal as refusal:
+            raise refusals.other(refusal, "list its services") from refusal
 
     def wait_for_client(self, deadline: Deadline) -> None:
         try:

@@ -3,6 +3,7 @@
 """StorPool's errors, by name, as this agent's. Names and texts: the error catalogue of the API reference."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storpool_agent.errors import (
@@ -12,6 +13,7 @@ from storpool_agent.errors import (
     NameTaken,
     NoAttachmentSlot,
     SnapshotNotFound,
+    StillExported,
     StorPoolClientDown,
     StorPoolRefused,
     StorPoolUnauthorized,
@@ -27,7 +29,8 @@ from storpool_commands.wire import Fact
 NO_SUCH_OBJECT = "objectDoesNotExist"
 OBJECT_EXISTS = "objectExists"
 _UNAUTHORIZED = frozenset({"unauthorized", "forbidden", "accessDenied"})
-_CLIENT_TIMEOUT = "timeout"
+CLIENT_TIMEOUT = "timeout"
+_STILL_EXPORTED = "still exported"
 _OPEN_AT = re.compile(r"is open at client (?P<client>\d+)")
 
 
@@ -114,7 +117,7 @@ def of_client(refusal: Refusal, client: int) -> AgentError:
 
 def _of_our_client(refusal: Refusal, client: int) -> AgentError | None:
     facts = {"client": client, **refusal.facts}
-    if refusal.name == _CLIENT_TIMEOUT:
+    if refusal.name == CLIENT_TIMEOUT:
         return StorPoolClientDown(
             f"StorPool's client {client} did not take the change in time ({refusal}): "
             "check that storpool_block runs on this host",
@@ -138,17 +141,58 @@ def of_detach(refusal: Refusal, volume: Volume, client: int) -> AgentError:
     return other(refusal, f"detach {what}", volume=volume.global_id)
 
 
+def of_release(refusal: Refusal, volumes: Sequence[Volume]) -> AgentError:
+    what = " and ".join(f"{_kind(each.snapshot)} {each.reference}" for each in volumes)
+    if refusal.name == "busy" or refusal.open_at is not None:
+        text = refusal.refused.descr
+        open_one = next((each for each in volumes if f"'{each.name}'" in text), volumes[0])
+        return VolumeBusy(
+            f"nothing was detached of {what}: a device is open ({refusal}): close what has it open, or force it",
+            **{
+                "volume": open_one.global_id,
+                **({"client": refusal.open_at} if refusal.open_at else {}),
+                **refusal.facts,
+            },
+        )
+    if refusal.name == CLIENT_TIMEOUT:
+        return StorPoolClientDown(
+            f"a client did not let go of {what} in time ({refusal}): check that storpool_block runs where it is "
+            "attached, or force it",
+            **refusal.facts,
+        )
+    return other(refusal, f"detach {what} everywhere")
+
+
 def of_create(refusal: Refusal, wanted: NewVolume) -> AgentError:
-    if refusal.name == NO_SUCH_OBJECT:
+    aim = f"make a volume of {wanted.size_bytes} bytes"
+    if wanted.template is not None:
+        aim += f" by template {wanted.template}"
+    if refusal.name == NO_SUCH_OBJECT and wanted.template is not None:
         return _no_template(refusal, wanted.template)
+    return _of_new(refusal, wanted.name, aim)
+
+
+def of_snapshot(refusal: Refusal, volume: Volume, name: str | None) -> AgentError:
+    if refusal.name == NO_SUCH_OBJECT:
+        return _not_found(refusal, str(volume.reference), snapshot=False)
+    return _of_new(refusal, name, f"take a snapshot of volume {volume.reference}")
+
+
+def of_group_snapshot(refusal: Refusal, volumes: Sequence[Volume]) -> AgentError:
+    """Of volumes that are all known to exist."""
+    every = ", ".join(str(each.reference) for each in volumes)
+    return _of_new(refusal, None, f"take snapshots of volumes {every} at one moment")
+
+
+def _of_new(refusal: Refusal, name: str | None, aim: str) -> AgentError:
     if refusal.name == OBJECT_EXISTS:
         return NameTaken(
-            f"StorPool has another object named {wanted.name} ({refusal}): choose another name",
-            **{"name": wanted.name, **refusal.facts},
+            f"StorPool has another object named {name} ({refusal}): choose another name",
+            **{"name": name, **refusal.facts},
         )
     if refusal.name == "insufficientResources":
-        return _no_room(refusal, f"make a volume of {wanted.size_bytes} bytes by template {wanted.template}")
-    return other(refusal, f"make a volume by template {wanted.template}")
+        return _no_room(refusal, aim)
+    return other(refusal, aim)
 
 
 def of_update(refusal: Refusal, volume: Volume, template: str | None) -> AgentError:
@@ -162,8 +206,28 @@ def of_update(refusal: Refusal, volume: Volume, template: str | None) -> AgentEr
     return other(refusal, f"change volume {volume.reference}", volume=volume.global_id)
 
 
+def of_revert(refusal: Refusal, volume: Volume, snapshot: Volume) -> AgentError:
+    """Of a volume and a snapshot that are both known to exist."""
+    if refusal.name == "busy" or refusal.open_at is not None:
+        return VolumeBusy(
+            f"StorPool does not revert volume {volume.reference}: it is attached ({refusal}): detach it everywhere",
+            **{
+                "volume": volume.global_id,
+                **({"client": refusal.open_at} if refusal.open_at else {}),
+                **refusal.facts,
+            },
+        )
+    aim = f"revert volume {volume.reference} to snapshot {snapshot.reference}"
+    return other(refusal, aim, volume=volume.global_id, snapshot=snapshot.global_id)
+
+
 def of_delete(refusal: Refusal, volume: Volume) -> AgentError:
     what = f"{_kind(volume.snapshot)} {volume.reference}"
+    if _STILL_EXPORTED in refusal.refused.descr:
+        return StillExported(
+            f"StorPool keeps {what}: another location has it ({refusal}): unexport it there, then delete it again",
+            **{_kind(volume.snapshot): volume.global_id, **refusal.facts},
+        )
     if refusal.name == "busy" or refusal.open_at is not None:
         return VolumeBusy(
             f"StorPool keeps {what}: it is attached ({refusal}): detach it everywhere, then delete it again",

@@ -29,7 +29,7 @@ class Reassigned(RequestModel):
     snapshot: str | None = None
     rw: tuple[int, ...] | None = None
     ro: tuple[int, ...] | None = None
-    detach: tuple[int, ...] | None = None
+    detach: tuple[int, ...] | Literal["all"] | None = None
     force: bool | None = None
     on_remote_attached: OnRemoteAttached | None = None
 
@@ -46,12 +46,13 @@ class Reassigned(RequestModel):
         )
 
     @classmethod
-    def release(cls, reference: str, client: int, *, snapshot: bool, force: bool) -> "Reassigned":
-        """One client only: never StorPool's `all`."""
+    def release(
+        cls, reference: str, clients: tuple[int, ...] | Literal["all"], *, snapshot: bool, force: bool
+    ) -> "Reassigned":
         return cls(
             volume=None if snapshot else reference,
             snapshot=reference if snapshot else None,
-            detach=(client,),
+            detach=clients,
             force=force,
         )
 
@@ -68,8 +69,9 @@ class ReassignWait(RequestModel):
 
 class VolumeCreate(RequestModel):
     size: int
-    template: str
+    template: str | None = None
     name: str | None = None
+    parent: str | None = None
     tags: dict[str, str]
     iops: Limit | None = None
     bw: Limit | None = None
@@ -81,8 +83,30 @@ class VolumeUpdate(RequestModel):
     size: int | None = None
     shrink_ok: bool | None = None
     iops: Limit | None = None
+    bw: Limit | None = None
     template: str | None = None
     tags: dict[str, str] | None = None
+
+
+class VolumeSnapshot(RequestModel):
+    name: str | None = None
+    delete_after: int | None = None
+    """Seconds."""
+    tags: dict[str, str]
+
+
+class OfGroup(RequestModel):
+    volume: str
+
+
+class VolumesGroupSnapshot(RequestModel):
+    volumes: tuple[OfGroup, ...]
+    tags: dict[str, str]
+
+
+class VolumeRevert(RequestModel):
+    to_snapshot: str
+    revert_size: bool | None = None
 
 
 def limit(value: int | None) -> Limit | None:

@@ -36,7 +36,7 @@ def test_an_attach_is_as_storpool_s_own_client_sends_it() -> None:
 
 
 def test_a_detach_names_one_client_and_no_force() -> None:
-    item = Reassigned.release("~a.b.c", 1, snapshot=True, force=False)
+    item = Reassigned.release("~a.b.c", (1,), snapshot=True, force=False)
     assert body(queries.reassign([item], Deadline.after(60))) == {
         "reassign": [{"snapshot": "~a.b.c", "detach": [1], "force": False}],
         "attachTimeout": 20,
