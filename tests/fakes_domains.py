@@ -205,13 +205,14 @@ class FakeDomains:
         machine.frozen = True
         self._lose_answer_if_told("freeze")
 
-    def thaw(self, domain: Domain, deadline: Deadline) -> None:
+    def thaw(self, domain: Domain, deadline: Deadline) -> bool:
         self._fail_if_told("thaw")
         machine = self.machines.get(domain.uuid)
         if machine is None or not machine.running:
-            return
+            return False
         _refuse_without_agent(machine)
-        machine.frozen = False
+        held, machine.frozen = machine.frozen, False
+        return held
 
     def versions(self, deadline: Deadline) -> tuple[str, str]:
         self._fail_if_told("versions")
@@ -298,7 +299,9 @@ def _merged(present: IoTune | None, limits: IoTune, machine: FakeMachine) -> IoT
     try:
         return IoTune(**{**nothing, **there, **limits.model_dump(exclude_none=True)})
     except ValueError as error:
-        raise InvalidCommand(f"{machine.name} has limits that these cannot be combined with", vm=machine.uuid) from error
+        raise InvalidCommand(
+            f"{machine.name} has limits that these cannot be combined with", vm=machine.uuid
+        ) from error
 
 
 def _refuse_without_agent(machine: FakeMachine) -> None:

@@ -35,6 +35,7 @@ from storpool_agent.pools import KnownPools
 from storpool_agent.settings import Settings, SettingsInvalid, broker_address, login, storpool_access, tls_context
 from storpool_agent.stop import StopSignal
 from storpool_agent.storpool.cluster import Cluster
+from storpool_agent.thaws import Thaws
 from storpool_agent.unplugs import Unplugs
 from storpool_commands.parse import parse_request
 
@@ -67,6 +68,7 @@ class _Parts:
     jobs: Jobs
     lane: Lane
     control_lane: Lane
+    thaws: Thaws
     unplugs: Unplugs
     hypervisor: Hypervisor
     devices: DeviceTree
@@ -145,8 +147,10 @@ def _build(settings: Settings) -> _Parts:
         publisher,
         settings.amqp.allowed_publishers,
     )
-    consumer = Consumer(broker, Declaration(settings.host, passive=not settings.amqp.declare), intake.receive)
-    intake.settle = consumer.settle
+    shared = settings.lanes.any
+    declaration = Declaration(settings.host, passive=not settings.amqp.declare, shared=shared > 0)
+    consumer = Consumer(broker, declaration, intake.receive, shared, jobs.give_back)
+    intake.settle, intake.decline = consumer.settle, consumer.decline
     control.gate = consumer
     unplugs = Unplugs(host, journal, jobs, outbox)
     hypervisor.on_disks_changed(unplugs.wake)
@@ -159,6 +163,7 @@ def _build(settings: Settings) -> _Parts:
         jobs,
         lane,
         control_lane,
+        Thaws(hypervisor, journal),
         unplugs,
         hypervisor,
         devices,
@@ -184,6 +189,7 @@ def _start(parts: _Parts) -> None:
     """What an earlier run has left comes before what arrives now."""
     parts.devices.start()
     parts.hypervisor.start()
+    parts.thaws.start()
     parts.publisher.link.start()
     parts.outbox.start()
     parts.lane.start()
@@ -196,6 +202,9 @@ def _start(parts: _Parts) -> None:
 
 
 def _recover(parts: _Parts) -> None:
+    """What came from the queue of all hosts is not run: the broker has it, and may have given it to another agent."""
+    if shared := parts.journal.drop_shared():
+        log.info("left to the broker", requests=shared)
     left = parts.journal.unfinished()
     if left:
         log.info("recovering", requests=len(left))
@@ -217,6 +226,7 @@ def _stop(parts: _Parts) -> None:
         parts.lane.join(Deadline.after(FLUSH_S))
     parts.abandon.set()
     parts.control_lane.join(Deadline.after(FLUSH_S))
+    parts.thaws.stop()
     parts.jobs.wait_stored(Deadline.after(FLUSH_S))
     parts.publisher.wait_idle(Deadline.after(FLUSH_S))
     parts.consumer.link.stop(FLUSH_S)

@@ -4,15 +4,15 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from time import monotonic
+from time import monotonic, time
 from typing import Literal
 
 import structlog
 
 from storpool_agent.crash import crash_point
 from storpool_agent.errors import AgentError, Cancelled, StaleGeneration
-from storpool_agent.journal.journal import Journal, PendingUnplug
-from storpool_commands.envelope import Request, Step
+from storpool_agent.journal.journal import Journal, PendingThaw, PendingUnplug
+from storpool_commands.envelope import AnyRequest, Request, Step
 from storpool_commands.errors import SideEffects, retry_class
 
 log = structlog.get_logger()
@@ -23,9 +23,16 @@ class RunningStep:
 
     def __init__(self) -> None:
         self.status: Literal["done", "already"] = "done"
+        self.counts = True
+        """What it changed is an effect of this request."""
 
     def already(self) -> None:
         """There was nothing to do."""
+        self.status = "already"
+        self.counts = False
+
+    def earlier(self) -> None:
+        """An earlier run of this request has done it, or may have: there is nothing to do, but an effect."""
         self.status = "already"
 
 
@@ -40,6 +47,9 @@ class Attempt:
         self.request_id = str(request.id)
         self.number = number
         """1, or more when the agent died while it ran this request."""
+        self.may_have_run = number > 1 or isinstance(request, AnyRequest)
+        """What it makes may exist already, so the handler looks first. Always true for a request of the queue of
+        all hosts: another agent may have run it before."""
         self._command = request.body.command
         self._journal = journal
         self._steps: list[tuple[Step, bool]] = []
@@ -55,9 +65,9 @@ class Attempt:
         return "partial" if any(changed for _, changed in self._steps) else "none"
 
     @contextmanager
-    def step(self, name: str, *, changes: bool = False) -> Generator[RunningStep]:
-        """Take a step. Raises Cancelled instead of taking it when the request has been cancelled."""
-        if self._cancelled:
+    def step(self, name: str, *, changes: bool = False, always: bool = False) -> Generator[RunningStep]:
+        """Take a step. Raises Cancelled instead of taking it when the request has been cancelled, but for `always`."""
+        if self._cancelled and not always:
             raise Cancelled(f"cancelled before the step {name}", step=name)
         running = RunningStep()
         started = monotonic()
@@ -67,7 +77,7 @@ class Attempt:
         except Exception as error:
             self._ended(name, "failed", started, changed=changes and _outcome_unknown(error))
             raise
-        self._ended(name, running.status, started, changed=changes and running.status == "done")
+        self._ended(name, running.status, started, changed=changes and running.counts)
         crash_point(f"{self._command}/{name}:done")
 
     @contextmanager
@@ -82,6 +92,10 @@ class Attempt:
             (step.model_copy(update={"status": "undone"}), False) if step.step == name else (step, changed)
             for step, changed in self._steps
         ]
+
+    def over(self, name: str) -> None:
+        """Nothing is left of what a step did, as it was meant to be."""
+        self._steps = [(step, changed and step.step != name) for step, changed in self._steps]
 
     def note(self, kind: str, target: str) -> None:
         """Write down what this command is about to make, before it makes it."""
@@ -117,6 +131,20 @@ class Attempt:
         """The volume is detached: nothing is left to be finished."""
         if self._journal.pending_unplug(global_id) is not None:
             self._journal.settle_unplug(global_id)
+
+    def expect_thaw(self, vm: str, within_s: float) -> None:
+        """Have a guest thawed by then, whatever becomes of this attempt and of the agent. Call it before freezing."""
+        self._journal.expect_thaw(PendingThaw(vm, self.request_id, time() + within_s))
+
+    def pending_thaw(self, vm: str) -> PendingThaw | None:
+        """A guest that was frozen, by whichever command, and has not been seen thawed."""
+        return self._journal.pending_thaw(vm)
+
+    def thawed(self, vm: str) -> None:
+        """The guest is not frozen."""
+        pending = self._journal.pending_thaw(vm)
+        if pending is not None:
+            self._journal.settle_thaw(pending)
 
     def cancel(self) -> None:
         """Stop before the next step."""

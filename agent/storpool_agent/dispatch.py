@@ -13,10 +13,13 @@ from structlog.contextvars import bound_contextvars
 from storpool_agent.attempt import Attempt
 from storpool_agent.errors import AgentError
 from storpool_agent.handlers import (
+    creating,
     machine_disks,
     physical_disks,
     pools,
+    releasing,
     resizing,
+    reverting,
     snapshots,
     tags,
     vm_snapshots,
@@ -76,11 +79,11 @@ def handle(command: Command, host: Host, attempt: Attempt) -> Result:  # noqa: C
         case SetDiskQos():
             return machine_disks.set_qos(command, host, attempt)
         case CreateVolume():
-            return volumes.create(command, host, attempt)
+            return creating.create(command, host, attempt)
         case CreateVolumeFromTemplate():
-            return volumes.create_from_template(command, host, attempt)
+            return creating.create_from_template(command, host, attempt)
         case CreateVolumeFromSnapshot():
-            return volumes.create_from_snapshot(command, host, attempt)
+            return creating.create_from_snapshot(command, host, attempt)
         case DeleteVolume():
             return volumes.delete(command, host, attempt)
         case UpdateVolume():
@@ -88,13 +91,13 @@ def handle(command: Command, host: Host, attempt: Attempt) -> Result:  # noqa: C
         case SetQosTier():
             return volumes.set_tier(command, host, attempt)
         case FenceVolumes():
-            return volumes.fence(command, host, attempt)
+            return releasing.fence(command, host, attempt)
         case TakeSnapshot():
             return snapshots.take(command, host, attempt)
         case DeleteSnapshot():
             return snapshots.delete(command, host, attempt)
         case RevertSnapshot():
-            return snapshots.revert(command, host, attempt)
+            return reverting.revert(command, host, attempt)
         case DeleteTemplate():
             return snapshots.delete_template(command, host, attempt)
         case TakeVmSnapshot():

@@ -222,13 +222,15 @@ class Domains(Protocol):
     def freeze(self, domain: Domain, deadline: Deadline) -> None:
         """Have the guest's agent freeze all its file systems; frozen already is a success.
 
-        Raises VmNotRunning, GuestAgentUnavailable, GuestNotFrozen, VmBusy. After any of them the guest is thawed,
-        or `thaw` is still due: LibvirtTimeout means that it may be frozen.
+        Raises VmNotRunning, GuestAgentUnavailable, GuestNotFrozen, VmBusy: after any of them the guest is not frozen.
+        After LibvirtTimeout it may be, or may become so yet: `thaw` is due.
         """
         ...
 
-    def thaw(self, domain: Domain, deadline: Deadline) -> None:
-        """Have the guest write again; a guest that is not frozen, or a machine that is off, is a success.
+    def thaw(self, domain: Domain, deadline: Deadline) -> bool:
+        """Have the guest write again; false when it was not frozen any more, or the machine is off.
+
+        True says that nobody else has thawed it before.
 
         Raises GuestAgentUnavailable, VmBusy.
         """

@@ -15,13 +15,13 @@ from storpool_agent.control import Control
 from storpool_agent.crash import crash_point
 from storpool_agent.errors import AgentError, JournalUnavailable
 from storpool_agent.jobs import Jobs
-from storpool_agent.journal.journal import Arrival, Journal, Verdict
+from storpool_agent.journal.journal import Arrival, Journal, Outgoing, Verdict
 from storpool_agent.outbox import Outbox, Publishes
 from storpool_agent.secrecy import storable
 from storpool_commands import topology
 from storpool_commands.envelope import Accepted, Failure, Request, Success
 from storpool_commands.errors import ErrorCode, retry_class
-from storpool_commands.parse import InvalidRequest, parse_control_request, parse_request
+from storpool_commands.parse import InvalidRequest, parse_any_request, parse_control_request, parse_request
 from storpool_commands.wire import REPLY_TO
 
 log = structlog.get_logger()
@@ -54,9 +54,13 @@ class Intake:
         self._publisher = publisher
         self._allowed = frozenset(allowed_publishers)
         self.settle: Callable[[Delivery], None] = _not_connected
+        self.decline: Callable[[Delivery], None] = _not_connected
 
     def receive(self, batch: Sequence[Delivery]) -> Sequence[Delivery]:
-        """Take a batch; what is returned may be acked, the rest is acked when its refusal has been published."""
+        """Take a batch; what is returned may be acked.
+
+        The rest is acked when its refusal has been published, or, from the queue of all hosts, when it is finished.
+        """
         settled: list[Delivery] = []
         fresh: list[tuple[Delivery, Request]] = []
         for delivery in batch:
@@ -66,7 +70,8 @@ class Intake:
                     self._answer(delivery)
                     settled.append(delivery)
                 else:
-                    fresh.append((delivery, parse_request(delivery.body)))
+                    parse = parse_any_request if delivery.shared else parse_request
+                    fresh.append((delivery, parse(delivery.body)))
             except InvalidRequest as problem:
                 self._refuse(delivery, problem)
         return [*settled, *self._store(fresh)]
@@ -83,36 +88,54 @@ class Intake:
         """The answer is published when it is there, by whichever thread has it; the request is not kept."""
 
         def say(reply: Success | Failure) -> None:
-            self._say(delivery, reply.model_dump_json(by_alias=True).encode(), str(reply.id))
+            self._say(delivery, reply.model_dump_json(by_alias=True).encode(), str(reply.id), delivery.correlation_id)
 
         self._control.answer(parse_control_request(delivery.body), say)
 
     def _store(self, fresh: Sequence[tuple[Delivery, Request]]) -> list[Delivery]:
-        if not fresh:
-            return []
         try:
-            verdicts = self._journal.accept([_arrival(delivery, request) for delivery, request in fresh])
+            verdicts = self._accept(fresh)
         except JournalUnavailable as error:
             for delivery, request in fresh:
-                self._refuse(delivery, _as_problem(error, request), request)
+                self._not_stored(delivery, request, error)
             return []
         settled: list[Delivery] = []
-        accepted: list[Request] = []
+        unfinished: list[tuple[Delivery, Request, Verdict]] = []
         for (delivery, request), (verdict, again) in zip(fresh, verdicts, strict=True):
             crash_point(f"{request.body.command}/accepted")
             if verdict is Verdict.CONFLICT:
                 self._refuse(delivery, _conflict(request), request)
                 continue
-            settled.append(delivery)
             if again is not None:
                 self._outbox.send([again])
-            if verdict is Verdict.NEW:
-                accepted.append(request)
-            if request.progress and verdict is not Verdict.FINISHED:
-                self._acknowledge(delivery, request)
-        for request in accepted:
-            self._jobs.submit(request)
+            if verdict is Verdict.FINISHED or not delivery.shared:
+                settled.append(delivery)
+            if verdict is not Verdict.FINISHED:
+                unfinished.append((delivery, request, verdict))
+        for delivery, request, verdict in unfinished:
+            self._hand_on(delivery, request, verdict)
         return settled
+
+    def _accept(self, fresh: Sequence[tuple[Delivery, Request]]) -> list[tuple[Verdict, Outgoing | None]]:
+        return self._journal.accept([_arrival(delivery, request) for delivery, request in fresh]) if fresh else []
+
+    def _hand_on(self, delivery: Delivery, request: Request, verdict: Verdict) -> None:
+        if request.progress:
+            self._acknowledge(delivery, request)
+        if delivery.shared:
+            self._jobs.serve(request, delivery.count, partial(self.settle, delivery))
+        elif verdict is Verdict.NEW:
+            self._jobs.submit(request)
+        else:
+            self._jobs.keep(request)
+
+    def _not_stored(self, delivery: Delivery, request: Request, error: AgentError) -> None:
+        """What any host can do, another may do better, and this one must not take it from all others to refuse it."""
+        if delivery.shared and not delivery.count:
+            log.warning("declined", request=str(request.id), code=error.code, reason=str(error))
+            self.decline(delivery)
+        else:
+            self._refuse(delivery, _as_problem(error, request), request)
 
     def _acknowledge(self, delivery: Delivery, request: Request) -> None:
         body = Accepted(id=request.id, host=self._host).model_dump_json(by_alias=True).encode()
@@ -136,7 +159,8 @@ class Intake:
             side_effects="none",
             facts=problem.facts,
         )
-        self._say(delivery, reply.model_dump_json(by_alias=True).encode(), str(request_id or uuid4()))
+        correlation_id = None if request_id else delivery.correlation_id
+        self._say(delivery, reply.model_dump_json(by_alias=True).encode(), str(request_id or uuid4()), correlation_id)
         dead = Message(
             exchange=topology.DEAD,
             routing_key="",
@@ -148,14 +172,12 @@ class Intake:
         )
         self._publisher.publish(dead)
 
-    def _say(self, delivery: Delivery, body: bytes, message_id: str) -> None:
-        """A reply that is not kept: its sender can ask again."""
+    def _say(self, delivery: Delivery, body: bytes, message_id: str, correlation_id: str | None = None) -> None:
+        """A reply that is not kept: its sender can ask again. It is correlated by the request's id unless told."""
         if delivery.reply_to is None or not REPLY_TO.fullmatch(delivery.reply_to):
             return
         key = topology.reply_key(self._host, delivery.reply_to)
-        self._publisher.publish(
-            Message(topology.REPLIES, key, message_id, body, correlation_id=delivery.correlation_id)
-        )
+        self._publisher.publish(Message(topology.REPLIES, key, message_id, body, correlation_id))
 
 
 def _arrival(delivery: Delivery, request: Request) -> Arrival:
@@ -166,6 +188,7 @@ def _arrival(delivery: Delivery, request: Request) -> Arrival:
         delivery.body,
         delivery.publisher,
         reply_to,
+        delivery.shared,
         kept=storable(request, delivery.body),
     )
 

@@ -30,7 +30,8 @@ from storpool_agent.locks import Locks, Turn
 from storpool_agent.outbox import Outbox
 from storpool_commands.control import Ping
 from storpool_commands.disks import GetPhysicalDisk
-from storpool_commands.envelope import Failure, Request, Success
+from storpool_commands.envelope import AnyRequest, Failure, Request, Success
+from storpool_commands.labels import OPERATION
 
 log = structlog.get_logger()
 
@@ -41,23 +42,37 @@ READ_ONLY = (Ping, GetPhysicalDisk)
 """Commands that may be run again without anybody noticing: that they were started is not worth a commit."""
 
 
+Settle = Callable[[], None]
+
+
 @dataclass(eq=False)
 class Job:
     """A request on its way to its reply."""
 
     request: Request
     attempts: int
-    """Of earlier lives of the agent."""
+    """Of earlier lives of the agent, or of other agents."""
     recovered: bool = False
     """It was read from the journal, which keeps no secrets."""
+    kept: bool = True
+    """The journal has it for the next start. False: the broker has it, for whichever agent is there."""
+    deliveries: list[Settle] = field(default_factory=list[Settle])
+    """What of the queue of all hosts is acked when the reply is stored."""
+    replied: bool = False
     turns: list[Turn] = field(default_factory=list[Turn])
     attempt: Attempt | None = None
     over: bool = False
-    """It was cancelled while it queued, and has its reply."""
+    """It was cancelled while it queued, and has its reply; or it was given back to the broker."""
 
 
 class Jobs:
     """One worker at a time for each object, in order of arrival; what names different objects runs side by side.
+
+    A request of the queue of all hosts stays with the broker until its reply is stored in the journal, and is acked
+    then, before the broker has confirmed the reply. Were it acked after the confirm, an agent that died in between
+    would send the reply after its start, and another would run the request again and send one more, which could
+    say something else. This way that takes a death between the commit and the ack. What a host that never comes
+    back takes with it is an answer, not an effect: who sends the id again has it looked up by another host.
 
     Any thread may call any method.
     """
@@ -76,7 +91,65 @@ class Jobs:
 
     def submit(self, request: Request, attempts: int = 0, *, recovered: bool = False) -> None:
         """Have a stored request run when its objects are free."""
-        job = Job(request, attempts, recovered)
+        self._queue(Job(request, attempts, recovered))
+
+    def serve(self, request: Request, attempts: int, settle: Settle) -> None:
+        """Have a stored request of the queue of all hosts run, or join it if it is under way.
+
+        `settle` acks its delivery. It is called once the reply is stored, so never when the agent stops before:
+        the broker then has the request for another agent. Raises JournalUnavailable.
+        """
+        with self._mutex:
+            job = self._jobs.get(str(request.id))
+            if job is not None and not job.replied:
+                job.deliveries.append(settle)
+                return
+        if job is not None or self._is_finished(request):
+            settle()
+        else:
+            self._queue(Job(request, attempts, kept=False, deliveries=[settle]))
+
+    def keep(self, request: Request) -> None:
+        """A stored request came once more, to this host alone: it is run here whatever becomes of the connection.
+
+        Raises JournalUnavailable.
+        """
+        with self._mutex:
+            job = self._jobs.get(str(request.id))
+            if job is not None:
+                job.kept = True
+                return
+        if not self._is_finished(request):
+            self._queue(Job(request, 0))
+
+    def give_back(self) -> None:
+        """The connection is lost: what it brought of the queue of all hosts the broker now gives to another agent.
+
+        What has not begun is not run here; what runs is finished, and finds its object made if another was faster.
+        To be called by the thread that calls `serve`.
+        """
+        with self._mutex:
+            shared = [job for job in self._jobs.values() if not job.kept]
+            back = [job for job in shared if job.attempt is None and not job.over]
+            for job in shared:
+                job.deliveries.clear()
+            for job in back:
+                job.over = True
+                del self._jobs[str(job.request.id)]
+        if not back:
+            return
+        log.info("given back", requests=len(back))
+        try:
+            self._journal.drop([str(job.request.id) for job in back])
+        except JournalUnavailable as error:
+            log.warning("journal not pruned", reason=str(error))
+
+    def _is_finished(self, request: Request) -> bool:
+        record = self._journal.record(str(request.id))
+        return record is not None and record.state == "finished"
+
+    def _queue(self, job: Job) -> None:
+        request = job.request
         with self._mutex:
             self._jobs[str(request.id)] = job
         named = objects.named(request.body)
@@ -113,12 +186,13 @@ class Jobs:
         except JournalUnavailable:
             job.over = False
             raise
+        self._settle(job)
         return "cancelled"
 
     def unfinished(self) -> int:
         """How many requests are accepted and have no reply yet."""
         with self._mutex:
-            return sum(not job.over for job in self._jobs.values())
+            return sum(not (job.over or job.replied) for job in self._jobs.values())
 
     def steps(self, request_id: str) -> list[str]:
         """The steps that a running request has taken."""
@@ -203,8 +277,17 @@ class Jobs:
     def _finished(self, job: Job, outgoing: Sequence[Outgoing]) -> None:
         crash_point(f"{job.request.body.command}/finished")
         self._outbox.send(outgoing)
+        self._settle(job)
         self._leave(job)
         self._tell_stored()
+
+    def _settle(self, job: Job) -> None:
+        """The reply is on disk: what asked for it is no longer needed."""
+        with self._mutex:
+            job.replied = True
+            deliveries, job.deliveries = job.deliveries, []
+        for settle in deliveries:
+            settle()
 
     def _not_stored(self, job: Job, body: bytes, error: Exception) -> None:
         log.error("reply not stored", request=str(job.request.id), reason=str(error))
@@ -224,7 +307,8 @@ class Jobs:
 
     def _leave(self, job: Job) -> None:
         with self._mutex:
-            self._jobs.pop(str(job.request.id), None)
+            if self._jobs.get(str(job.request.id)) is job:
+                del self._jobs[str(job.request.id)]
         for turn in reversed(job.turns):
             self._locks.leave(turn)
 
@@ -234,7 +318,11 @@ def _body(reply: Success | Failure) -> bytes:
 
 
 def _refusal(job: Job) -> AgentError | None:
-    """Why a request is not run at all. One that was started once is not stopped by its deadline any more."""
+    """Why a request is not run at all.
+
+    One that was started once is not stopped by its deadline any more: it may be half done. One of the queue of all
+    hosts may have been when it was with an agent before.
+    """
     deadline = job.request.deadline
     if job.request.dry_run:
         return InvalidCommand("dryRun: this agent cannot plan commands yet; nothing was done")
@@ -245,10 +333,17 @@ def _refusal(job: Job) -> AgentError | None:
             attempts=job.attempts,
         )
     if job.attempts >= MAX_ATTEMPTS:
-        return CrashLoop(
-            f"the agent died {job.attempts} times while it ran this request; look at its log, then at the volume",
-            attempts=job.attempts,
-        )
+        return _crash_loop(job)
     if not job.attempts and deadline is not None and deadline <= datetime.now(UTC):
         return DeadlinePassed(f"its deadline {deadline.isoformat()} has passed; it was not started")
     return None
+
+
+def _crash_loop(job: Job) -> CrashLoop:
+    what = f"the agent died {job.attempts} times while it ran this request; look at its log, then at the volume"
+    if isinstance(job.request, AnyRequest):
+        what = (
+            f"{job.attempts} agents had this request and none has answered it: they died, stopped or lost the broker;"
+            f" look for the tag {OPERATION}={job.request.id} at StorPool, then at the logs"
+        )
+    return CrashLoop(what, attempts=job.attempts)

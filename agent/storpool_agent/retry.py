@@ -9,7 +9,14 @@ from threading import Event
 from time import monotonic
 
 import structlog
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_when_event_set,
+    wait_exponential,
+    wait_random_exponential,
+)
 from tenacity.nap import sleep_using_event
 
 from storpool_agent.deadline import Deadline
@@ -18,6 +25,7 @@ from storpool_agent.errors import AgentError, StorPoolBadAnswer, StorPoolTimeout
 UNREACHABLE_S = 10.0  # a management service that moves to another node refuses connections for a few seconds
 BUSY_S = 5.0  # udev's worker holds a fresh device for some ms, a process that is ending for a second or two
 LONGEST_PAUSE_S = 4.0  # between tries: a StorPool that is back is noticed within that
+LONGEST_FROZEN_PAUSE_S = 5.0  # between tries to thaw a guest: that long it may stand still after it can be
 LAST_TRY_S = 0.5  # before the end: a later one would end as a timeout, and hide why the one before it failed
 
 log = structlog.get_logger(__name__)
@@ -46,6 +54,18 @@ def while_busy(stopping: Event, deadline: Deadline) -> Retrying:
     limit = deadline.within(BUSY_S)
     wait = wait_exponential(multiplier=0.05, max=0.5)
     return _until(stopping, lambda _: limit, (VolumeBusy,), wait)
+
+
+def until_stopped(stopping: Event) -> Retrying:
+    """For what has to be done as soon as it can be, however long that takes: a guest that is frozen stands still."""
+    return Retrying(
+        retry=retry_if_exception_type(AgentError),
+        wait=wait_exponential(multiplier=0.25, max=LONGEST_FROZEN_PAUSE_S),
+        stop=stop_when_event_set(stopping),
+        sleep=sleep_using_event(stopping),
+        before_sleep=_announce,
+        reraise=True,
+    )
 
 
 def _until(

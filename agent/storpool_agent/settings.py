@@ -10,10 +10,11 @@ from socket import gethostname
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from storpool_agent.storpool_conf import ConfError, read_conf
+from storpool_commands.topology import ANY_HOST
 from storpool_commands.wire import ClusterId, HostId, PoolName, TemplateName
 
 ENVIRONMENT_PREFIX = "STORPOOL_AGENT__"
@@ -25,6 +26,12 @@ class SettingsInvalid(Exception):
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _one_host(name: str) -> str:
+    if name == ANY_HOST:
+        raise ValueError(f"{ANY_HOST} is the name for all hosts; give this one another")
+    return name
 
 
 class Amqp(_Section):
@@ -92,6 +99,8 @@ class Lanes(_Section):
     """Attach, detach, resize. They wait for others most of the time, so more than cores."""
     bulk: Annotated[int, Field(ge=1, le=64)] = 2
     """Copies; each can use a whole core and all of the disk's bandwidth."""
+    any: Annotated[int, Field(ge=0, le=256)] = 4
+    """Requests of the queue of all hosts that this one holds at a time, of the fast lane's; 0: none."""
 
 
 class Log(_Section):
@@ -111,7 +120,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    host: HostId = gethostname().split(".")[0]
+    host: Annotated[HostId, AfterValidator(_one_host)] = gethostname().split(".")[0]
     """This host's name on the bus. Default: its host name up to the first dot."""
     state_dir: Path = Path("/var/lib/storpool-agent")
     amqp: Amqp = Amqp()

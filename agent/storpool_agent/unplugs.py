@@ -12,6 +12,7 @@ import structlog
 
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import AgentError, VolumeNotFound
+from storpool_agent.handlers import labelling
 from storpool_agent.host import Host
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Journal, PendingUnplug
@@ -99,6 +100,7 @@ class Unplugs:
         device = self._host.devices.look(volume.global_id)
         self._host.storpool.detach(volume, deadline)
         self._host.devices.wait_gone(volume.global_id, device, deadline)
+        labelling.remove(volume, pending.vm, self._host.storpool)
         event = self._event(pending).model_dump_json(by_alias=True).encode()
         outgoing = self._journal.settle_unplug(pending.global_id, DETACHED, event)
         log.info("detached late", volume=pending.global_id, vm=pending.vm, request=pending.command)

@@ -4,10 +4,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from storpool_commands.catalogue import AnyCommand, Command, ControlCommand, Result
 from storpool_commands.errors import ErrorCode, Retry, SideEffects
+from storpool_commands.references import parse
+from storpool_commands.volumes import CreateVolume, CreateVolumeFromSnapshot, CreateVolumeFromTemplate
 from storpool_commands.wire import AnswerModel, Fact, HostId, RequestId, Timestamp, WireModel
 
 PROTOCOL = 1
@@ -39,10 +42,39 @@ class Request(_Envelope):
     body: Command
 
 
-class AnyRequest(_Envelope):
-    """A command for the queue of all hosts."""
+class AnyRequest(Request):
+    """A command for the queue of all hosts.
 
-    body: AnyCommand
+    What it changes or deletes is named by its global id: when a host dies, or loses the broker, another runs the
+    command again, and by then a name may belong to another object.
+    """
+
+    body: AnyCommand  # pyright: ignore[reportIncompatibleVariableOverride] - frozen, so a narrower type is no harm
+
+    @field_validator("body")
+    @classmethod
+    def _by_global_id(cls, body: AnyCommand) -> AnyCommand:
+        if isinstance(body, CreateVolume | CreateVolumeFromTemplate | CreateVolumeFromSnapshot):
+            return body
+        if names := _names(body):
+            problems = [InitErrorDetails(type=_NAME, loc=(body.command, *where), input=None) for where in names]
+            raise ValidationError.from_exception_data(cls.__name__, problems)
+        return body
+
+
+_NAME = PydanticCustomError(
+    "name",
+    "must be ~<global id> or /dev/storpool-byid/<global id>: for any host, because another may run the command"
+    " again when a name has moved to another object",
+)
+
+
+def _names(body: AnyCommand) -> list[tuple[str | int, ...]]:
+    """Where the command refers to something by a name."""
+    fields = vars(body)
+    single = [((field,), fields[field]) for field in ("volume", "snapshot") if field in fields]
+    listed = [(("volumes", index), each) for index, each in enumerate(fields.get("volumes", ()))]
+    return [where for where, text in (*single, *listed) if parse(text).kind == "name"]
 
 
 class ControlRequest(_Envelope):

@@ -19,6 +19,11 @@ OPERATION = "sp-op"
 """The agent's own: the id of the request that made the object."""
 
 
+def is_own(tag: str) -> bool:
+    """The agent relies on it: no command may set or remove it."""
+    return tag == OPERATION or tag.startswith(f"{OPERATION}-")
+
+
 class VmLabels(WireModel):
     """What a disk of a virtual machine is labelled with while the machine has it."""
 
@@ -48,8 +53,8 @@ class Labels(VmLabels):
 
     @model_validator(mode="after")
     def _said_once(self) -> Self:
-        if OPERATION in self.tags:
-            raise ValueError(f"the tag {OPERATION} is the agent's own")
+        if own := sorted(filter(is_own, self.tags)):
+            raise ValueError(f"the tag {own[0]} is the agent's own")
         if twice := sorted(self.tags.keys() & self._named().keys()):
             raise ValueError(f"the tag {twice[0]} has a field of its own; give it once")
         if not all(self.tags.values()):

@@ -4,12 +4,21 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from storpool_commands.labels import is_own
 from storpool_commands.references import ObjectRef
 from storpool_commands.volumes import InPool
 from storpool_commands.wire import AnswerModel, CommandModel, Label, TagName
 
+
+def _not_own(tag: str) -> str:
+    if is_own(tag):
+        raise ValueError("the tag is the agent's own")
+    return tag
+
+
+Tag = Annotated[TagName, AfterValidator(_not_own)]
 Volumes = Annotated[list[ObjectRef], Field(min_length=1, max_length=100)]
 
 
@@ -37,7 +46,7 @@ class StorPoolCreateTags(InPool, CommandModel[CreatedTags]):
 
     command: Literal["StorPoolCreateTagsCmd"] = "StorPoolCreateTagsCmd"
     volumes: Volumes
-    set: Annotated[dict[TagName, Label], Field(min_length=1, max_length=64)]
+    set: Annotated[dict[Tag, Label], Field(min_length=1, max_length=64)]
 
 
 class DeletedTags(AnswerModel):
@@ -52,4 +61,4 @@ class StorPoolDeleteTags(InPool, CommandModel[DeletedTags]):
 
     command: Literal["StorPoolDeleteTagsCmd"] = "StorPoolDeleteTagsCmd"
     volumes: Volumes
-    remove: Annotated[list[TagName], Field(min_length=1, max_length=64)]
+    remove: Annotated[list[Tag], Field(min_length=1, max_length=64)]

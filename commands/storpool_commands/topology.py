@@ -13,6 +13,10 @@ EVENTS = "storpool.events"
 DEAD = "storpool.dead"
 DEAD_LETTERS = "storpool.dead-letters"
 
+ANY_HOST = "any"
+"""What a sender says in place of a host for work that every host can do. No host is called so."""
+ANY_QUEUE = "storpool.any"
+
 EXCHANGES = {COMMANDS: "direct", CONTROL: "direct", REPLIES: "topic", EVENTS: "topic", DEAD: "fanout"}
 """Exchange -> its type. All are durable."""
 
@@ -35,6 +39,16 @@ def host_key(host: str) -> str:
     return f"host.{host}"
 
 
+def any_key() -> str:
+    """The routing key of work that every host can do, on the exchange of commands."""
+    return ANY_HOST
+
+
+def command_key(host: str) -> str:
+    """The routing key of a host, or of any."""
+    return any_key() if host == ANY_HOST else host_key(host)
+
+
 def host_queue_arguments() -> Arguments:
     """How the queue of a host is declared. Declaring it otherwise is refused by the broker."""
     return {
@@ -43,6 +57,11 @@ def host_queue_arguments() -> Arguments:
         "x-delivery-limit": DELIVERY_LIMIT,
         "x-dead-letter-exchange": DEAD,
     }
+
+
+def any_queue_arguments() -> Arguments:
+    """How the queue of all hosts is declared: they compete for what is in it."""
+    return {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT, "x-dead-letter-exchange": DEAD}
 
 
 def control_queue_arguments() -> Arguments:

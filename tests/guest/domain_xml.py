@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 from guest.images import BootImages
 
+AGENT_PORT = "org.qemu.guest_agent.0"  # the name by which libvirt knows the agent's channel
 CONSOLE_PORT = "console"  # the name that `init` looks for
 # Without the self-tests, calibrations and mitigations an emulated boot is a second shorter.
 QUICK_BOOT = "quiet panic=-1 tsc=reliable no_timer_check mitigations=off cryptomgr.notests"
@@ -34,6 +35,7 @@ class Boot:
     arguments: str
     console: Path
     output: Path
+    agent: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,9 @@ def _add_console(devices: ET.Element, boot: Boot) -> None:
     channel = ET.SubElement(devices, "channel", type="unix")
     ET.SubElement(channel, "source", mode="bind", path=str(boot.console))
     ET.SubElement(channel, "target", type="virtio", name=CONSOLE_PORT)
+    if boot.agent:
+        channel = ET.SubElement(devices, "channel", type="unix")
+        ET.SubElement(channel, "target", type="virtio", name=AGENT_PORT)
 
 
 def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> None:

@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
+from xml.etree import ElementTree as ET
 
 from guest.console import Console, NoAnswer
-from guest.domain_xml import SMALL, Boot, Disk, Hardware, domain_xml
+from guest.domain_xml import AGENT_PORT, SMALL, Boot, Disk, Hardware, domain_xml
 from guest.images import boot_images
 from guest.machine import SYSTEM_URI, Machine
 
@@ -32,7 +33,8 @@ class GuestDisk:
 class Guest(Machine):
     """Boots in about two seconds and answers until its `with` block ends.
 
-    With `root="vda"` it mounts that disk at boot, formats it if it is blank, and counts its boots there.
+    With `root="vda"` it mounts that disk at boot, formats it if it is blank, and counts its boots there. With
+    `agent` it runs QEMU's guest agent, which then answers when the block begins.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class Guest(Machine):
         disks: Sequence[Disk] = (),
         *,
         root: str | None = None,
+        agent: bool = False,
         hardware: Hardware = SMALL,
         persistent: bool = False,
         uri: str = SYSTEM_URI,
     ) -> None:
         super().__init__(disks, hardware=hardware, persistent=persistent, uri=uri)
+        self._agent = agent
         self._arguments = f"guest.root={root}" if root else ""
 
     def output(self) -> str:
@@ -79,6 +83,30 @@ class Guest(Machine):
     def load(self, name: str) -> str:
         return self._word(f"load {name}")
 
+    def mount(self, disk: str) -> None:
+        """Mount a disk that has an ext4 file system, and write to it, a file after another, until it is unmounted."""
+        self._ask(f"mount {disk}")
+
+    def unmount(self, disk: str) -> None:
+        self._ask(f"unmount {disk}")
+
+    def files(self, disk: str) -> int:
+        """How many files have been written, and reached the disk, since it was mounted."""
+        return int(self._word(f"files {disk}"))
+
+    def count_on(self, *disks: str) -> None:
+        """Write 1, 2, 3, ... directly to the first sector of each disk in turn: no disk gets the next number
+        before all have the last one."""
+        self._ask(f"count {' '.join(disks)}")
+
+    def stop_agent(self) -> None:
+        self._ask("stop-agent")
+
+    def start_agent(self) -> None:
+        """Returns when it answers."""
+        self._ask("start-agent")
+        self._wait_for_agent()
+
     def poweroff(self) -> None:
         """Ask the guest to unmount and switch itself off, and wait until it has."""
         self._ask("poweroff")
@@ -100,7 +128,8 @@ class Guest(Machine):
         return self.directory / "output"
 
     def _xml(self) -> str:
-        boot = Boot(boot_images(), self._arguments, self.directory / "console", self._output)
+        images = boot_images(agent=self._agent)
+        boot = Boot(images, self._arguments, self.directory / "console", self._output, self._agent)
         return domain_xml(self._identity, self._hardware, self._disks, boot)
 
     def _started(self, ending: ExitStack) -> None:
@@ -110,6 +139,15 @@ class Guest(Machine):
         except NoAnswer as error:
             error.add_note(f"{self.name} printed: {self.output()[-2000:]}")
             raise
+        if self._agent:
+            self._wait_for_agent()
+
+    def _wait_for_agent(self) -> None:
+        _wait(self._agent_is_connected, BOOT_TIMEOUT_S, f"the agent of {self.name} is not connected")
+
+    def _agent_is_connected(self) -> bool:
+        port = ET.fromstring(self.domain.XMLDesc()).find(f"./devices/channel/target[@name='{AGENT_PORT}']")  # noqa: S314 (libvirt wrote it)
+        return port is not None and port.get("state") == "connected"
 
     def _serials(self) -> dict[str, GuestDisk]:
         return {disk.serial: disk for disk in self.disks().values()}

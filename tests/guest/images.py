@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The guest's kernel (Debian's) and initramfs (busybox and `init`), kept in .cache/guest.
 
-Made once, with the network; used from there until an input changes.
+A guest with QEMU's agent (Debian's) has another initramfs, which is larger and so boots slower. Each is made once,
+with the network, and used from there until an input changes.
 """
 
 import fcntl
@@ -20,6 +21,8 @@ HERE = Path(__file__).parent
 CACHE = HERE.parents[1] / ".cache" / "guest"
 BUSYBOX = Path("/bin/busybox")
 INIT = HERE / "init"
+AGENT_PACKAGE = "qemu-guest-agent"
+AGENT = Path("usr/sbin/qemu-ga")
 KERNEL_METAPACKAGE = "linux-image-cloud-amd64"
 DRIVERS = ("virtio_pci", "virtio_console", "virtio_blk", "virtio_scsi", "sd_mod")
 COMMAND_TIMEOUT_S = 120.0  # the slowest is the download of 27 MB
@@ -31,13 +34,14 @@ class BootImages:
     initramfs: Path
 
 
-def boot_images(cache: Path = CACHE) -> BootImages:
+def boot_images(cache: Path = CACHE, *, agent: bool = False) -> BootImages:
     """The images to boot from; only what is not there yet is made."""
     cache.mkdir(parents=True, exist_ok=True)
     with _alone(cache / "lock"):
         kernel_root = _kernel_root(cache)
         kernel = next((kernel_root / "boot").glob("vmlinuz-*"))
-        return BootImages(kernel, _initramfs(cache, kernel_root))
+        programs = _with_libraries(_agent_root(cache), AGENT) if agent else {}
+        return BootImages(kernel, _initramfs(cache, kernel_root, programs))
 
 
 @contextmanager
@@ -52,10 +56,7 @@ def _kernel_root(cache: Path) -> Path:
     unpacked = cache / "kernel"
     if not unpacked.exists():
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            _run("apt-get", "download", _kernel_package(), cwd=scratch)
-            package = next(Path(scratch).glob("*.deb"))
-            root = Path(scratch) / "root"
-            _run("dpkg", "-x", str(package), str(root))
+            root = _downloaded(_kernel_package(), Path(scratch))
             _run("depmod", "-b", str(root), _release(root))
             root.rename(unpacked)
     return unpacked
@@ -71,17 +72,49 @@ def _kernel_package() -> str:
     return depends[0]
 
 
+def _agent_root(cache: Path) -> Path:
+    """The package of QEMU's guest agent, unpacked: to install it would have the host start one."""
+    unpacked = cache / "agent"
+    if not unpacked.exists():
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            _downloaded(_known(AGENT_PACKAGE), Path(scratch)).rename(unpacked)
+    return unpacked
+
+
+def _known(package: str) -> str:
+    if not _run("apt-cache", "policy", package):
+        _run("apt-get", "-qq", "update")
+    return package
+
+
+def _downloaded(package: str, scratch: Path) -> Path:
+    _run("apt-get", "download", package, cwd=str(scratch))
+    root = scratch / "root"
+    _run("dpkg", "-x", str(next(scratch.glob("*.deb"))), str(root))
+    return root
+
+
+def _with_libraries(package_root: Path, program: Path) -> dict[Path, Path]:
+    """The program and the host's libraries that it needs, by their places in the guest."""
+    listing = _run("ldd", str(package_root / program))
+    libraries = [Path(word) for line in listing.splitlines() for word in line.split() if word.startswith("/")]
+    return {program: package_root / program, **{library.relative_to("/"): library for library in libraries}}
+
+
 def _release(kernel_root: Path) -> str:
     return next((kernel_root / "lib" / "modules").iterdir()).name
 
 
-def _initramfs(cache: Path, kernel_root: Path) -> Path:
+def _initramfs(cache: Path, kernel_root: Path, programs: dict[Path, Path]) -> Path:
     modules = _modules_in_load_order(kernel_root)
-    image = cache / f"initramfs-{_fingerprint(modules)}.gz"
+    image = cache / f"initramfs-{_fingerprint([*modules, *programs.values()])}.gz"
     if not image.exists():
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             root = Path(scratch) / "root"
             _lay_out(root, modules)
+            for place, program in programs.items():
+                (root / place).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(program, root / place)
             packed = Path(scratch) / "image"
             packed.write_bytes(gzip.compress(_archive(root), compresslevel=6, mtime=0))
             packed.rename(image)
@@ -96,9 +129,9 @@ def _modules_in_load_order(kernel_root: Path) -> list[Path]:
     return list(modules)
 
 
-def _fingerprint(modules: list[Path]) -> str:
+def _fingerprint(files: list[Path]) -> str:
     digest = hashlib.sha256()
-    for part in (Path(__file__), INIT, BUSYBOX, *modules):
+    for part in (Path(__file__), INIT, BUSYBOX, *files):
         digest.update(part.name.encode() + b"\0" + hashlib.sha256(part.read_bytes()).digest())
     return digest.hexdigest()[:16]
 

@@ -11,7 +11,9 @@ from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
 from storpool_agent.bus.link import Broker, Link
+from storpool_agent.bus.shared import SharedQueue
 from storpool_agent.bus.topology import Declaration, declare
+from storpool_commands import topology
 
 log = structlog.get_logger()
 
@@ -36,6 +38,10 @@ class Delivery:
     """The user that published it, as the broker has verified; None when the publisher did not say."""
     tag: int
     channel: Channel
+    shared: bool = False
+    """From the queue of all hosts."""
+    count: int = 0
+    """How often the broker had given it to somebody before, who did not ack it (quorum queues)."""
 
 
 Settled = Sequence[Delivery]
@@ -43,10 +49,18 @@ Receive = Callable[[Sequence[Delivery]], Settled]
 
 
 class Consumer:
-    """Takes from the host's queues. It never publishes: the broker's resource alarm would then block its acks too."""
+    """Takes from the host's queues, and from that of all hosts.
 
-    def __init__(self, broker: Broker, declaration: Declaration, receive: Receive) -> None:
-        """`receive` is called in the consumer's thread with all that has arrived; what it returns is acked."""
+    It never publishes: the broker's resource alarm would then block its acks too.
+    """
+
+    def __init__(
+        self, broker: Broker, declaration: Declaration, receive: Receive, prefetch_shared: int, lost: Callable[[], None]
+    ) -> None:
+        """`receive` is called in the consumer's thread with all that has arrived; what it returns is acked.
+
+        `lost` is called there when the connection is gone, and with it every delivery that was not acked.
+        """
         self._declaration = declaration
         self._receive = receive
         self._arrived: list[Delivery] = []
@@ -55,11 +69,17 @@ class Consumer:
         self._consumers: dict[str, str] = {}
         """Queue -> consumer tag."""
         self._paused = False
+        self._told_lost = lost
         self.link = Link("in", broker, self._opened, self._lost)
+        self._shared = SharedQueue(self.link, prefetch_shared, partial(self._deliver, control=False, shared=True))
 
     def settle(self, delivery: Delivery) -> None:
         """Ack a delivery that `receive` kept back. Any thread may call this."""
         self.link.call(partial(self._ack, [delivery]))
+
+    def decline(self, delivery: Delivery) -> None:
+        """Leave a delivery of the queue of all hosts to another host. Any thread may call this."""
+        self.link.call(partial(self._shared.decline, delivery.channel, delivery.tag))
 
     def cancel(self) -> None:
         """Take nothing more; what has not been acked goes back to the queue. Any thread may call this."""
@@ -72,31 +92,26 @@ class Consumer:
         on, and nothing more will come. A connection that is lost just then takes it with it.
         """
         self._paused = True
-        tags = [self._consumers.pop(queue) for queue in self._command_queues if queue in self._consumers]
-        channel = self._channel
-        if channel is None or not channel.is_open or not tags:
-            paused()
-            return
-        waiting = set(tags)
-        for tag in tags:
-            channel.basic_cancel(tag, callback=partial(self._no_more, waiting, tag, paused))
+        host_queue = self._declaration.host_queue
+        waiting = {host_queue, topology.ANY_QUEUE}
+        self._shared.pause(partial(self._no_more, waiting, topology.ANY_QUEUE, paused))
+        over = partial(self._no_more, waiting, host_queue, paused)
+        tag = self._consumers.pop(host_queue, None)
+        if tag is None or self._channel is None or not self._channel.is_open:
+            over()
+        else:
+            self._channel.basic_cancel(tag, callback=over)
 
     def resume(self) -> None:
         """Take commands again. Called in the consumer's own thread."""
         self._paused = False
-        channel = self._channel
-        if channel is not None and channel.is_open:
-            for queue in self._command_queues:
-                if queue not in self._consumers:
-                    self._take_from(queue, channel)
+        self._shared.resume()
+        host_queue = self._declaration.host_queue
+        if self._channel is not None and self._channel.is_open and host_queue not in self._consumers:
+            self._take_from(host_queue, self._channel)
 
-    @property
-    def _command_queues(self) -> tuple[str, ...]:
-        """What `pause` is for."""
-        return (self._declaration.host_queue,)
-
-    def _no_more(self, waiting: set[str], tag: str, paused: Callable[[], None], _ok: object) -> None:
-        waiting.discard(tag)
+    def _no_more(self, waiting: set[str], queue: str, paused: Callable[[], None], _ok: object = None) -> None:
+        waiting.discard(queue)
         if not waiting:
             self._hand_on()
             paused()
@@ -111,10 +126,12 @@ class Consumer:
         channel = self._channel
         if channel is None:
             return
-        queues = [self._declaration.control_queue, *(() if self._paused else self._command_queues)]
-        waiting = set(queues)
+        queues = [self._declaration.control_queue, *([] if self._paused else [self._declaration.host_queue])]
+        waiting = {*queues, topology.ANY_QUEUE} if self._shared.wanted else {*queues}
         for queue in queues:
             self._take_from(queue, channel, partial(self._consuming, waiting, queue))
+        if self._shared.wanted:
+            self._shared.open(partial(self._consuming, waiting, topology.ANY_QUEUE))
 
     def _take_from(self, queue: str, channel: Channel, taking: Callable[[object], None] | None = None) -> None:
         deliver = partial(self._deliver, control=queue == self._declaration.control_queue)
@@ -126,11 +143,19 @@ class Consumer:
             self.link.ready()
 
     def _deliver(
-        self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes, *, control: bool
+        self,
+        channel: Channel,
+        method: Basic.Deliver,
+        properties: BasicProperties,
+        body: bytes,
+        *,
+        control: bool,
+        shared: bool = False,
     ) -> None:
         if not self._arrived:
             self.link.call_later(0, self._hand_on)
-        self._unsettled.add(method.delivery_tag)
+        if not shared:
+            self._unsettled.add(method.delivery_tag)
         self._arrived.append(
             Delivery(
                 body=body,
@@ -140,6 +165,8 @@ class Consumer:
                 publisher=properties.user_id,
                 tag=method.delivery_tag,
                 channel=channel,
+                shared=shared,
+                count=_count(properties),
             )
         )
 
@@ -150,6 +177,9 @@ class Consumer:
 
     def _ack(self, settled: Settled) -> None:
         channel = self._channel
+        for delivery in settled:
+            if delivery.shared:
+                self._shared.settle(delivery.channel, delivery.tag)
         tags = {delivery.tag for delivery in settled if delivery.channel is channel}
         if channel is None or not channel.is_open or not tags:
             return
@@ -162,6 +192,7 @@ class Consumer:
             channel.basic_ack(tag)
 
     def _cancel(self) -> None:
+        self._shared.stop()
         if self._channel is not None and self._channel.is_open:
             for tag in self._consumers.values():
                 self._channel.basic_cancel(tag)
@@ -171,3 +202,10 @@ class Consumer:
         self._consumers.clear()
         self._arrived.clear()
         self._unsettled.clear()
+        self._shared.lost()
+        self._told_lost()
+
+
+def _count(properties: BasicProperties) -> int:
+    count = (properties.headers or {}).get("x-delivery-count", 0)
+    return count if isinstance(count, int) else 0

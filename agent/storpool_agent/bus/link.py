@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pika
 import structlog
@@ -65,7 +66,7 @@ class Broker:
 
 
 class Link:
-    """One channel on one connection; both are made anew whenever either is lost.
+    """One connection and its channels; all are made anew whenever any is lost.
 
     pika 1.4.4 tells nobody who does not ask that the broker has closed a channel or cancelled a consumer (pika
     issue 1472): any of these ends the connection here, and the next one starts clean. The first new try is made
@@ -119,6 +120,11 @@ class Link:
         if self._connection is not None:
             self._connection.ioloop.call_later(seconds, callback)
 
+    def open_channel(self, opened: Callable[[Channel], None]) -> None:
+        """One more channel, on the same connection: it lives and dies with the first. In the link's own thread."""
+        if self._connection is not None and self._connection.is_open:
+            self._connection.channel(on_open_callback=partial(self._on_channel, opened))
+
     def fail(self, reason: str) -> None:
         """Give this connection up and make a new one. Called in the link's thread."""
         log.warning("broker lost", link=self.name, reason=reason)
@@ -155,7 +161,7 @@ class Link:
             self._lost()
 
     def _on_open(self, connection: SelectConnection) -> None:
-        connection.channel(on_open_callback=self._on_channel)
+        self.open_channel(self._opened)
         connection.ioloop.call_later(SETUP_TIMEOUT_S, self._check_setup)
         if self._stopping.is_set():
             self._close()
@@ -164,10 +170,10 @@ class Link:
         if not self._ready.is_set():
             self.fail(f"the broker did not finish the set-up within {SETUP_TIMEOUT_S} s")
 
-    def _on_channel(self, channel: Channel) -> None:
+    def _on_channel(self, opened: Callable[[Channel], None], channel: Channel) -> None:
         channel.add_on_close_callback(self._on_channel_closed)
         channel.add_on_cancel_callback(lambda _frame: self.fail("the broker cancelled the consumer"))
-        self._opened(channel)
+        opened(channel)
 
     def _on_channel_closed(self, _channel: Channel, reason: BaseException) -> None:
         if not self._stopping.is_set():

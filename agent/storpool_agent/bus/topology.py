@@ -17,6 +17,8 @@ class Declaration:
     host: str
     passive: bool
     """Only look: in production the objects and permissions are provisioned."""
+    shared: bool = True
+    """The queue of all hosts, too."""
 
     @property
     def host_queue(self) -> str:
@@ -49,7 +51,8 @@ def _look(channel: Channel, wanted: Declaration) -> list[Step]:
     def queue(name: str) -> Step:
         return lambda then: channel.queue_declare(name, passive=True, callback=then)
 
-    return [queue(wanted.host_queue), queue(wanted.control_queue)]
+    shared = [queue(topology.ANY_QUEUE)] if wanted.shared else []
+    return [queue(wanted.host_queue), queue(wanted.control_queue), *shared]
 
 
 def _make(channel: Channel, wanted: Declaration) -> list[Step]:
@@ -63,6 +66,10 @@ def _make(channel: Channel, wanted: Declaration) -> list[Step]:
         return lambda then: channel.queue_bind(name, source, key, callback=then)
 
     key = topology.host_key(wanted.host)
+    shared = [
+        queue(topology.ANY_QUEUE, topology.any_queue_arguments()),
+        bind(topology.ANY_QUEUE, topology.COMMANDS, topology.any_key()),
+    ]
     return [
         *(exchange(name, kind) for name, kind in topology.EXCHANGES.items()),
         queue(wanted.host_queue, topology.host_queue_arguments()),
@@ -71,4 +78,5 @@ def _make(channel: Channel, wanted: Declaration) -> list[Step]:
         bind(wanted.host_queue, topology.COMMANDS, key),
         bind(wanted.control_queue, topology.CONTROL, key),
         bind(topology.DEAD_LETTERS, topology.DEAD, ""),
+        *(shared if wanted.shared else []),
     ]

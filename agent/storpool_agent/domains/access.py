@@ -24,6 +24,8 @@ T = TypeVar("T")
 class Access:
     link: Link
     calls: DomainCalls
+    guest_calls: DomainCalls
+    """Calls that wait for the guest's agent: one that hangs keeps none of the others waiting."""
     newsroom: Newsroom
     stopping: Event
 

@@ -29,6 +29,17 @@ class SourcePaths:
         return bool(self._things) and is_device and _thing(path) in self._things
 
 
+class SourceDirectories:
+    """Whatever lies in these directories, by the path that the machine names it by."""
+
+    def __init__(self, directories: Iterable[str]) -> None:
+        self._prefixes = tuple(directory.rstrip("/") + "/" for directory in directories)
+
+    def lead_to(self, disk: Element) -> bool:
+        path = source(disk)
+        return path is not None and path.startswith(self._prefixes)
+
+
 def _thing(path: str) -> tuple[int, int] | None:
     """What is at the end of a path. None when nothing is, which is then nothing's equal."""
     try:

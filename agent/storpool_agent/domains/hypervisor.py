@@ -9,16 +9,18 @@ from threading import Event
 import libvirt
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains import machine
+from storpool_agent.domains import freezing, machine
 from storpool_agent.domains.access import Access
 from storpool_agent.domains.calls import DomainCalls
-from storpool_agent.domains.disk_xml import SourcePaths
+from storpool_agent.domains.disk_xml import SourceDirectories, SourcePaths
 from storpool_agent.domains.link import Link
 from storpool_agent.domains.model import Disk, DiskInDomain, Domain
 from storpool_agent.domains.news import Newsroom
 from storpool_agent.domains.plugging import Plugging
+from storpool_agent.domains.tuning import Tuning
 from storpool_agent.domains.unplugging import Unplugging
 from storpool_agent.errors import GuestNotNotified, VmNotFound
+from storpool_commands.disks import IoTune
 
 
 class Hypervisor:
@@ -29,7 +31,7 @@ class Hypervisor:
 
     def __init__(self, uri: str, stopping: Event) -> None:
         newsroom = Newsroom()
-        self._access = Access(Link(uri, newsroom), DomainCalls(uri), newsroom, stopping)
+        self._access = Access(Link(uri, newsroom), DomainCalls(uri), DomainCalls(uri), newsroom, stopping)
 
     def start(self) -> None:
         """Returns at once, also when libvirtd is down: the connection is made as soon as it can be."""
@@ -38,6 +40,7 @@ class Hypervisor:
     def stop(self) -> None:
         """Call it once nobody uses it any more."""
         self._access.calls.close()
+        self._access.guest_calls.close()
         self._access.link.stop()
 
     def on_disks_changed(self, callback: Callable[[str | None], None]) -> None:
@@ -56,6 +59,10 @@ class Hypervisor:
 
     def having(self, paths: Sequence[str], deadline: Deadline) -> Sequence[DiskInDomain]:
         wanted = SourcePaths(paths)
+        return [disk for one in self._access.read_all(deadline) for disk in one.disks(wanted)]
+
+    def below(self, directories: Sequence[str], deadline: Deadline) -> Sequence[DiskInDomain]:
+        wanted = SourceDirectories(directories)
         return [disk for one in self._access.read_all(deadline) for disk in one.disks(wanted)]
 
     def plug(self, domain: Domain, disk: Disk, deadline: Deadline) -> DiskInDomain:
@@ -85,3 +92,23 @@ class Hypervisor:
                 size_bytes=reported,
             )
         return reported
+
+    def tune(self, domain: Domain, disk: DiskInDomain, limits: IoTune, deadline: Deadline) -> IoTune:
+        with self._access.calls.turn(domain.uuid, deadline):
+            return Tuning(self._access, domain, disk, deadline).run(limits)
+
+    def freeze(self, domain: Domain, deadline: Deadline) -> None:
+        freezing.freeze(self._access, domain, deadline)
+
+    def thaw(self, domain: Domain, deadline: Deadline) -> bool:
+        return freezing.thaw(self._access, domain, deadline)
+
+    def versions(self, deadline: Deadline) -> tuple[str, str]:
+        return self._access.link.ask(
+            lambda connection: (_version(connection.getLibVersion()), _version(connection.getVersion())), deadline
+        )
+
+
+def _version(number: int) -> str:
+    """libvirt writes 9.0.0 as 9000000."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"

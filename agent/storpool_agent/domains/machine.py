@@ -11,7 +11,7 @@ import libvirt
 
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains import disk_xml
-from storpool_agent.domains.disk_xml import SourcePaths
+from storpool_agent.domains.disk_xml import SourceDirectories, SourcePaths
 from storpool_agent.domains.model import DiskInDomain, Domain
 from storpool_agent.errors import LibvirtUnavailable
 
@@ -30,7 +30,7 @@ class Machine:
     def config_disk(self, paths: SourcePaths) -> Element | None:
         return next((disk for disk in _disks(self.config) if paths.lead_to(disk)), None)
 
-    def disks(self, paths: SourcePaths) -> list[DiskInDomain]:
+    def disks(self, paths: SourcePaths | SourceDirectories) -> list[DiskInDomain]:
         """One for each target; a disk that runs at another target than configured is two."""
         live = {disk_xml.target(disk): disk for disk in _disks(self.live) if paths.lead_to(disk)}
         config = {disk_xml.target(disk): disk for disk in _disks(self.config) if paths.lead_to(disk)}

@@ -8,7 +8,7 @@ from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import Disk, DiskInDomain, Domain
 from storpool_agent.errors import AgentError, DiskInUseByVm, UnplugPending, VmNotFound, VmNotRunning
-from storpool_agent.handlers import connecting
+from storpool_agent.handlers import connecting, labelling
 from storpool_agent.handlers.connecting import Wish
 from storpool_agent.host import Host
 from storpool_agent.storpool.model import Volume
@@ -43,6 +43,7 @@ def attach(command: AttachDisk, host: Host, attempt: Attempt) -> AttachedDisk:
         if connected.attached_now and retry_class(error.code) != "uncertain":
             connecting.undo_connect(volume, host, attempt)
         raise
+    labelling.label(volume, command.vm_tags(domain.uuid), host, attempt)
     return AttachedDisk(
         global_id=volume.global_id,
         vm=domain.uuid,
@@ -69,6 +70,7 @@ def detach(command: DetachDisk, host: Host, attempt: Attempt) -> DetachedDisk:
     attempt.fence(volume.global_id, command.generation)
     unplugged = domain is not None and _unplug(volume, domain, command.wait_guest_s, host, attempt, deadline)
     detached = connecting.disconnect(volume, host, attempt, Deadline.after(command.timeout_s))
+    labelling.unlabel(volume, domain.uuid if domain else command.vm, host, attempt)
     return DetachedDisk(
         global_id=volume.global_id,
         vm=domain.uuid if domain else None,

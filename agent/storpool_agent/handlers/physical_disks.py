@@ -4,7 +4,7 @@
 
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
-from storpool_agent.handlers import connecting
+from storpool_agent.handlers import connecting, labelling
 from storpool_agent.handlers.connecting import Wish
 from storpool_agent.host import Host
 from storpool_commands.disks import (
@@ -33,6 +33,8 @@ def connect(command: ConnectPhysicalDisk, host: Host, attempt: Attempt) -> Conne
     attempt.fence(volume.global_id, command.generation)
     wish = Wish(mode, command.purpose, command.on_remote_attached, command.generation)
     connected = connecting.connect(volume, wish, host, attempt, deadline)
+    if command.vm_uuid is not None:
+        labelling.label(volume, command.vm_tags(command.vm_uuid), host, attempt)
     return ConnectedDisk(
         global_id=volume.global_id,
         path=connected.device.link,
@@ -108,4 +110,6 @@ def _disconnect(
         return DisconnectedDisk(global_id=None, detached_now=False)
     attempt.fence(found.global_id, command.generation)
     detached = connecting.disconnect(found, host, attempt, deadline, force=command.force)
+    if command.vm_uuid is not None:
+        labelling.unlabel(found, command.vm_uuid, host, attempt)
     return DisconnectedDisk(global_id=found.global_id, detached_now=detached)

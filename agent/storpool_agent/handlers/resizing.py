@@ -12,6 +12,7 @@ from storpool_agent.handlers import connecting
 from storpool_agent.host import Host
 from storpool_agent.storpool.model import Volume, VolumeChange
 from storpool_commands.disks import ResizedVm, ResizedVolume, StorpoolResize
+from storpool_commands.labels import TIER
 
 
 def resize(command: StorpoolResize, host: Host, attempt: Attempt) -> ResizedVolume:
@@ -89,7 +90,7 @@ def _change(command: StorpoolResize, volume: Volume) -> VolumeChange | None:
         shrink_ok=command.new_size_bytes < volume.size_bytes,
         iops=command.iops,
         template=command.template,
-        tags={} if command.tier is None else {"qc": command.tier},
+        tags={} if command.tier is None else {TIER: command.tier},
     )
 
 

@@ -27,6 +27,8 @@ class Arrival:
     body: bytes
     publisher: str | None
     reply_to: str | None
+    shared: bool = False
+    """From the queue of all hosts: the broker keeps it until it is finished, so no later start runs it."""
     kept: bytes | None = None
     """What is stored of the body when it has a secret in it; None: all of it."""
 
@@ -83,12 +85,23 @@ class PendingUnplug:
     command: str
 
 
+@dataclass(frozen=True)
+class PendingThaw:
+    """A guest that a command may have frozen."""
+
+    vm: str
+    command: str
+    thaw_at: float
+    """Seconds since the epoch."""
+
+
 class Journal:
     """The rules of the journal. Every method may raise JournalUnavailable; any thread may call any of them."""
 
     def __init__(self, database: Database, host: str) -> None:
         self._database = database
         self._host = host
+        self._thaw_expected: Callable[[PendingThaw], None] = lambda _pending: None
 
     # requests
 
@@ -139,6 +152,16 @@ class Journal:
             ).fetchall()
         )
         return [Stored(*row) for row in rows]
+
+    def drop_shared(self) -> int:
+        """Forget what the broker keeps and has given, or will give, to some agent again; returns how many."""
+        query = "DELETE FROM command WHERE shared AND state != 'finished'"
+        return self._database.write(lambda db: db.execute(query).rowcount)
+
+    def drop(self, request_ids: Sequence[str]) -> None:
+        """As drop_shared, for some of them."""
+        query = "DELETE FROM command WHERE shared AND state != 'finished' AND id IN (SELECT value FROM json_each(?))"
+        self._database.write(lambda db: db.execute(query, (json.dumps(request_ids),)))
 
     def record(self, request_id: str) -> Record | None:
         """What is known of a request, None when it never came or is forgotten."""
@@ -231,6 +254,33 @@ class Journal:
 
         return self._database.write(change)
 
+    # pending thaws
+
+    def on_thaw_expected(self, callback: Callable[[PendingThaw], None]) -> None:
+        """Have somebody told of each guest that is about to be frozen, in the thread that is going to freeze it."""
+        self._thaw_expected = callback
+
+    def expect_thaw(self, pending: PendingThaw) -> None:
+        """Remember a guest that is about to be frozen."""
+        values = (pending.vm, pending.command, pending.thaw_at)
+        self._database.write(lambda db: db.execute("INSERT OR REPLACE INTO pending_thaw VALUES (?, ?, ?)", values))
+        self._thaw_expected(pending)
+
+    def pending_thaws(self) -> list[PendingThaw]:
+        """All guests that may be frozen."""
+        query = "SELECT vm, command, thaw_at FROM pending_thaw"
+        return [PendingThaw(*row) for row in self._database.read(lambda db: db.execute(query).fetchall())]
+
+    def pending_thaw(self, vm: str) -> PendingThaw | None:
+        """The one of a machine."""
+        return next((pending for pending in self.pending_thaws() if pending.vm == vm), None)
+
+    def settle_thaw(self, pending: PendingThaw) -> None:
+        """The guest is not frozen: forget that it may be, unless it has been frozen again since."""
+        values = (pending.vm, pending.command, pending.thaw_at)
+        query = "DELETE FROM pending_thaw WHERE (vm, command, thaw_at) = (?, ?, ?)"
+        self._database.write(lambda db: db.execute(query, values))
+
     # outbox
 
     def due(self) -> list[Outgoing]:
@@ -271,9 +321,18 @@ def _accept(db: sqlite3.Connection, host: str, arrival: Arrival, now: float) -> 
     digest = hashlib.sha256(arrival.body).digest()
     kept = arrival.body if arrival.kept is None else arrival.kept
     added = db.execute(
-        "INSERT INTO command (id, digest, request, name, publisher, reply_to, received_at, state)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, 'accepted') ON CONFLICT (id) DO NOTHING",
-        (arrival.id, digest, kept, arrival.command, arrival.publisher, arrival.reply_to or "", now),
+        "INSERT INTO command (id, digest, request, name, publisher, reply_to, received_at, shared, state)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'accepted') ON CONFLICT (id) DO NOTHING",
+        (
+            arrival.id,
+            digest,
+            kept,
+            arrival.command,
+            arrival.publisher,
+            arrival.reply_to or "",
+            now,
+            arrival.shared,
+        ),
     )
     if added.rowcount:
         return Verdict.NEW, None
@@ -287,6 +346,8 @@ def _accept(db: sqlite3.Connection, host: str, arrival: Arrival, now: float) -> 
         return Verdict.FINISHED, again
     if arrival.reply_to and arrival.reply_to not in askers.split():
         db.execute("UPDATE command SET reply_to = ? WHERE id = ?", (f"{askers} {arrival.reply_to}", arrival.id))
+    if not arrival.shared:  # it is this host's own now, whatever it was
+        db.execute("UPDATE command SET shared = 0 WHERE id = ?", (arrival.id,))
     return Verdict.UNFINISHED, None
 
 

@@ -4,8 +4,6 @@
 
 import sqlite3
 
-SCHEMA_VERSION = 1
-
 _V1 = """
 CREATE TABLE command (
     seq INTEGER PRIMARY KEY,                -- order of arrival
@@ -57,6 +55,22 @@ CREATE TABLE pending_unplug (               -- guests that were asked to let go 
 """
 
 
+_V2 = """
+ALTER TABLE command ADD COLUMN shared INTEGER NOT NULL DEFAULT 0;  -- 1: the broker keeps it until it is finished
+"""
+
+_V3 = """
+CREATE TABLE pending_thaw (                 -- guests that may be frozen, and until when
+    vm TEXT PRIMARY KEY,
+    command TEXT NOT NULL,
+    thaw_at REAL NOT NULL                   -- wall clock
+) WITHOUT ROWID;
+"""
+
+_STEPS = (_V1, _V2, _V3)
+SCHEMA_VERSION = len(_STEPS)
+
+
 class NewerSchema(sqlite3.DatabaseError):
     """The file was written by a newer agent."""
 
@@ -66,5 +80,5 @@ def migrate(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:
         raise NewerSchema(f"written by a newer agent (schema {version}, this one knows {SCHEMA_VERSION})")
-    if version == 0:
-        connection.executescript(f"BEGIN IMMEDIATE; {_V1} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    for number, step in enumerate(_STEPS[version:], start=version + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {number}; COMMIT;")

@@ -10,7 +10,8 @@ from storpool_agent.attempt import Attempt
 from storpool_agent.errors import AgentError, Cancelled, StaleGeneration, StorPoolTimeout, VolumeBusy
 from storpool_agent.journal.journal import Arrival, Journal
 from storpool_commands.control import Ping
-from storpool_commands.envelope import Request
+from storpool_commands.envelope import AnyRequest, Request
+from storpool_commands.volumes import CreateVolume
 
 
 @pytest.fixture
@@ -22,6 +23,15 @@ def attempt_number(number: int, journal: Journal) -> Attempt:
     request = Request(id=uuid4(), protocol=1, body=Ping())
     journal.accept([Arrival(str(request.id), "ping", b"", None, None)])
     return Attempt(request, journal, number)
+
+
+def test_what_a_first_attempt_makes_is_not_there_yet(journal: Journal) -> None:
+    assert [attempt_number(number, journal).may_have_run for number in (1, 2)] == [False, True]
+
+
+def test_what_a_request_for_any_host_makes_may_always_be_there(journal: Journal) -> None:
+    request = AnyRequest(id=uuid4(), protocol=1, body=CreateVolume(size_bytes=512, template="dev"))
+    assert Attempt(request, journal, 1).may_have_run
 
 
 def fail(attempt: Attempt, error: Exception, *, changes: bool = True) -> None:

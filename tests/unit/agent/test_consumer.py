@@ -27,6 +27,9 @@ class FakeChannel:
     cancelled: dict[str, Callable[[object], None]] = field(default_factory=dict[str, Callable[[object], None]])
     """Tag -> what the broker's answer calls."""
 
+    def basic_qos(self, *, prefetch_count: int, callback: Callable[[object], None]) -> None:
+        callback(prefetch_count)
+
     def basic_consume(self, queue: str, _deliver: object, callback: object = None) -> str:
         self.consuming[queue] = f"tag-{len(self.consuming) + len(self.cancelled)}"
         return self.consuming[queue]
@@ -44,12 +47,21 @@ class Inbox:
 
     def __init__(self) -> None:
         self.got: list[Delivery] = []
+        self.lost = 0
         self.settles: set[bytes] = set()
-        self.consumer = Consumer(NOWHERE, Declaration("kvm1", passive=False), self._receive)
+        self.consumer = Consumer(NOWHERE, Declaration("kvm1", passive=False), self._receive, 4, self._lost)
+
+    def _lost(self) -> None:
+        self.lost += 1
 
     def open(self) -> FakeChannel:
         channel: Any = FakeChannel()
         self.consumer._channel = channel
+        return channel  # type: ignore[no-any-return]
+
+    def open_shared(self, consuming: Callable[[object], None] = lambda _ok: None) -> FakeChannel:
+        channel: Any = FakeChannel()
+        self.consumer._shared._opened(consuming, channel)
         return channel  # type: ignore[no-any-return]
 
     def deliver(self, channel: FakeChannel, *tags: int) -> None:
@@ -150,6 +162,31 @@ def test_a_pause_and_a_resume_without_a_connection_are_kept_for_the_next() -> No
     after = inbox.open()
     inbox.consumer._consume()
     assert set(after.consuming) == {HOST_QUEUE, CONTROL_QUEUE}
+
+
+def test_a_pause_is_one_of_the_queue_of_all_hosts_too() -> None:
+    inbox = Inbox()
+    channel, shared = inbox.open(), inbox.open_shared()
+    inbox.consumer._consume()
+    assert set(shared.consuming) == {"storpool.any"}
+    seen: list[str] = []
+    inbox.consumer.pause(lambda: seen.append("paused"))
+    assert shared.consuming == {}
+    for answered in (*channel.cancelled.values(), *shared.cancelled.values()):
+        assert seen == []
+        answered(None)
+    assert seen == ["paused"]
+    inbox.consumer.resume()
+    inbox.consumer.resume()
+    assert set(shared.consuming) == {"storpool.any"}
+
+
+def test_a_host_that_is_paused_while_it_connects_takes_nothing_and_is_connected_all_the_same() -> None:
+    inbox = Inbox()
+    inbox.consumer.pause(lambda: None)
+    connected: list[object] = []
+    shared = inbox.open_shared(connected.append)
+    assert (shared.consuming, connected) == ({}, [None])
 
 
 def test_an_ack_without_a_channel_is_dropped() -> None:

@@ -103,7 +103,11 @@ def test_what_asks_nobody_is_answered_at_once(desk: Desk, command: ControlComman
 @pytest.mark.parametrize("command", [ListAttachments(), GetDriftReport()])
 def test_what_asks_others_keeps_nobody_waiting(desk: Desk, command: ControlCommand) -> None:
     blocked = threading.Event()
-    desk.lane.put(lambda: blocked.wait(WAIT_S) and None)
+
+    def block() -> None:
+        blocked.wait(WAIT_S)
+
+    desk.lane.put(block)
     desk.ask(command)
     desk.ask(Ping())
     assert [thread for _, thread in desk.replies] == ["MainThread"]

@@ -55,7 +55,7 @@ def test_a_logger_that_has_been_used_follows_the_level(stream: io.StringIO) -> N
     logs.configure(Log(format="json", level="info"), stream)
     log, bound = structlog.get_logger(), structlog.get_logger().bind(a=1)
     for level in ("info", "debug", "error", "debug"):
-        logs.set_level(level)  # type: ignore[arg-type]
+        logs.set_level(level)
         log.debug("log", at=level)
         bound.debug("bound", at=level)
     assert [(line["event"], line["at"]) for line in logged(stream)] == [("log", "debug"), ("bound", "debug")] * 2

@@ -98,7 +98,7 @@ def test_another_pool_of_the_same_name_is_refused(desk: Desk, change: dict[str, 
     pools = desk.pools()
     pools.keep(opened(pools))
     with pytest.raises(PoolConflict, match=f"known with another {differing}: remove it first") as refused:
-        pools.keep(opened(pools, **change))  # type: ignore[arg-type]
+        pools.keep(opened(pools, **change))
     assert refused.value.facts == {"pool": "p", "differing": [differing]}
     assert "canary" not in str(refused.value)
     assert desk.pools().keep(opened(pools)) is False
