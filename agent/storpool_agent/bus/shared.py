@@ -58,7 +58,9 @@ class SharedQueue:
 
     def stop(self) -> None:
         """Take nothing more. What is not acked goes back to the queue when the connection is closed."""
-        self.pause(lambda _ok: None)
+        self._wanted = False
+        if self._channel is not None and self._channel.is_open and self._consumer is not None:
+            self._cancel(self._channel, self._consumer)
 
     def pause(self, paused: Consuming) -> None:
         """Take nothing more until `resume`, after a reconnect neither; `paused` is called when nothing more comes."""

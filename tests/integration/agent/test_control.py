@@ -4,12 +4,11 @@
 
 import time
 from collections.abc import Callable, Iterator
-from uuid import uuid4
 
 import pytest
 
 from agent_process import Stack, running_stack
-from rabbit import close_all_connections, rabbitmqctl, vhost_of
+from rabbit import close_all_connections
 from raw_client import RawClient, raw_client
 from storpool_commands import topology
 from storpool_commands.control import Drain, GetDriftReport, ListAttachments, Ping, SetLogLevel
@@ -33,39 +32,31 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def waiting(stack: Stack, queue: str = HOST_QUEUE) -> int:
-    """Messages that nobody has taken."""
-    listed = rabbitmqctl("list_queues", "--vhost", vhost_of(stack.amqp_url), "name", "messages_ready")
-    return dict(line.split("\t") for line in listed.splitlines() if "\t" in line)[queue].isdigit() and int(
-        dict(line.split("\t") for line in listed.splitlines() if "\t" in line)[queue]
-    )
-
-
 def test_a_drained_host_leaves_its_commands_in_the_queue(stack: Stack, raw: RawClient) -> None:
     drained = stack.call(Drain(on=True))
     assert (drained.draining, drained.unfinished) == (True, 0)
     asked = raw.ask({"command": "ping"})
-    until(lambda: waiting(stack) == 1)
+    until(lambda: raw.waiting(HOST_QUEUE) == 1)
     assert stack.management.control(Ping(), host=stack.host).host == "kvm1"
     assert stack.call(Drain(on=True)).unfinished == 0
     assert raw.replies(asked) == []
     assert not stack.call(Drain(on=False)).draining
     assert raw.reply(asked)["status"] == "success"
-    assert waiting(stack) == 0
+    assert raw.waiting(HOST_QUEUE) == 0
     assert not stack.call(Drain(on=False)).draining
     assert stack.call(Ping()).host == "kvm1"
 
 
-def test_a_drain_outlives_the_connection_and_not_the_agent(stack: Stack, raw: RawClient) -> None:
+def test_a_drain_outlives_the_connection_and_not_the_agent(stack: Stack) -> None:
     stack.call(Drain(on=True))
     before = len(stack.agent.events("broker connected"))
     close_all_connections(stack.amqp_url)
     until(lambda: len(stack.agent.events("broker connected")) >= before + 2)
     with raw_client(stack.amqp_url) as again:
         asked = again.ask({"command": "ping"})
-        until(lambda: waiting(stack) == 1)
+        until(lambda: again.waiting(HOST_QUEUE) == 1)
         assert stack.management.control(Ping(), host=stack.host).host == "kvm1"
-        assert (waiting(stack), again.replies(asked)) == (1, [])
+        assert (again.waiting(HOST_QUEUE), again.replies(asked)) == (1, [])
         stack.agent.stop()
         stack.agent.start()
         assert again.reply(asked)["status"] == "success"
@@ -81,16 +72,14 @@ def test_what_runs_is_finished_and_counted(stack: Stack, raw: RawClient) -> None
     until(lambda: stack.call(Drain(on=True)).unfinished == 0)
 
 
-def test_a_drained_host_leaves_what_any_host_can_do_to_others(stack: Stack) -> None:
+def test_a_drained_host_leaves_what_any_host_can_do_to_others(stack: Stack, raw: RawClient) -> None:
     stack.call(Drain(on=True))
-    body = {"command": "createVolume", "sizeBytes": MIB, "template": "dev"}
-    with raw_client(stack.amqp_url, topology.ANY_HOST) as any_host:
-        asked = str(uuid4())
-        any_host.publish_to_any({"id": asked, "protocol": 1, "body": body})
-        until(lambda: waiting(stack, topology.ANY_QUEUE) == 1)
-        assert stack.storpool.call("GET", "VolumesList") == []
-        stack.call(Drain(on=False))
-        assert any_host.reply(asked)["status"] == "success"
+    asked = raw.ask_any({"command": "createVolume", "sizeBytes": MIB, "template": "dev"})
+    until(lambda: raw.waiting(topology.ANY_QUEUE) == 1)
+    assert stack.management.control(Ping(), host=stack.host).host == "kvm1"
+    assert stack.storpool.call("GET", "VolumesList") == []
+    stack.call(Drain(on=False))
+    assert raw.reply(asked)["status"] == "success"
 
 
 def test_attachments_and_drift_are_those_of_the_real_parts(stack: Stack) -> None:

@@ -38,7 +38,8 @@ def other(services: None) -> Iterator[DevclusterProcess]:
 @pytest.fixture(scope="module")
 def running(other: DevclusterProcess) -> Iterator[tuple[Stack, RawClient]]:
     fixed = {"api": other.api, "token": TOKEN, "template": "hdd"}
-    with running_stack(start=False, **{"pools.fixed": fixed}) as stack, raw_client(stack.amqp_url) as raw:
+    pools: dict[str, Any] = {"pools.fixed": fixed}
+    with running_stack(start=False, **pools) as stack, raw_client(stack.amqp_url) as raw:
         yield stack, raw
         assert_kept_secret((TOKEN,), raw, stack.agent)
 
@@ -185,7 +186,7 @@ def test_a_secret_is_in_no_reply_dead_letter_or_query(
     conflict = raw.dead_letter()
     assert conflict.headers["code"] == ErrorCode.ID_CONFLICT
     assert TOKEN.encode() not in conflict.body
-    query = {"id": str(uuid4()), "protocol": 1, "body": {"command": "queryCommand", "id": request_id}}
+    query: dict[str, Any] = {"id": str(uuid4()), "protocol": 1, "body": {"command": "queryCommand", "id": request_id}}
     raw.publish(query, exchange="storpool.control")
     assert raw.reply(query["id"])["result"]["reply"]["result"]["pool"]["name"] == "p"
     raw.received = [one for one in raw.received if one.json.get("code") != ErrorCode.ID_CONFLICT]
