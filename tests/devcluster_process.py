@@ -204,13 +204,14 @@ def running_devcluster(
     clients: Mapping[int, Path | None] | None = None,
     *,
     options: Sequence[str] = (),
+    token: str = TOKEN,
 ) -> Iterator[DevclusterProcess]:
     """Client ids with their device directories (None: bookkeeping only). Leaves no device, file or process behind.
 
     Without `clients`: client 1 with a device directory below the state directory, `<state>/dev1`.
     """
     state = Path(tempfile.mkdtemp(prefix="devcluster-"))
-    process = DevclusterProcess(state, clients or {1: state / "dev1"}, options, TOKEN)
+    process = DevclusterProcess(state, clients or {1: state / "dev1"}, options, token)
     try:
         process.start()
         yield process

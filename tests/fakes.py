@@ -19,6 +19,7 @@ from storpool_commands.disks import Holder, Mode
 __all__ = ["FakeDevices", "FakeStorPool"]
 
 LINKS = "/dev/storpool-byid"
+NAMES = "/dev/storpool"
 
 
 @dataclass
@@ -40,7 +41,7 @@ class FakeDevices:
         return f"{LINKS}/{global_id}"
 
     def links(self, global_id: str, name: str) -> list[str]:
-        return [self.link(global_id), f"{LINKS}/{name}"]
+        return [self.link(global_id), f"{NAMES}/{name}"]
 
     def linked(self) -> Sequence[str]:
         here = {global_id for global_id, client in self.storpool.attached if client == self.storpool.our_id}

@@ -30,6 +30,7 @@ from storpool_agent.journal.journal import Journal
 from storpool_agent.lanes import Lane
 from storpool_agent.notify import notify
 from storpool_agent.outbox import Outbox
+from storpool_agent.pool_file import PoolFile
 from storpool_agent.pools import KnownPools
 from storpool_agent.settings import Settings, SettingsInvalid, broker_address, login, storpool_access, tls_context
 from storpool_agent.stop import StopSignal
@@ -49,6 +50,10 @@ FLUSH_S = 5.0
 """How long the broker may take to confirm the last replies; what it has not is sent by the next start."""
 
 
+CONTROL_WORKERS = 2
+"""Threads for control commands that ask StorPool or libvirt."""
+
+
 class AlreadyRunning(Exception):
     """Another agent has this state directory."""
 
@@ -62,6 +67,7 @@ class _Parts:
     outbox: Outbox
     jobs: Jobs
     lane: Lane
+    control_lane: Lane
     thaws: Thaws
     unplugs: Unplugs
     hypervisor: Hypervisor
@@ -115,7 +121,13 @@ def _build(settings: Settings) -> _Parts:
         storpool=storpool,
         devices=devices,
         domains=hypervisor,
-        pools=KnownPools(Pool("", access.api, storpool, None, None)),
+        pools=KnownPools(
+            Pool("", access.api, storpool, None, None),
+            settings.pools,
+            PoolFile(settings.state_dir),
+            lambda api, token: Cluster(api, token, access.our_id, abandon),
+        ),
+        cluster_id=access.cluster_id,
     )
     database = Database(settings.state_dir)
     journal = Journal(database, settings.host)
@@ -124,11 +136,13 @@ def _build(settings: Settings) -> _Parts:
     outbox = Outbox(journal, publisher)
     lane = Lane("fast", settings.lanes.fast)
     jobs = Jobs(host, journal, outbox, lane)
+    control_lane = Lane("control", CONTROL_WORKERS)
+    control = Control(host, journal, jobs, control_lane)
     intake = Intake(
         settings.host,
         journal,
         jobs,
-        Control(settings.host, journal, jobs),
+        control,
         outbox,
         publisher,
         settings.amqp.allowed_publishers,
@@ -137,6 +151,7 @@ def _build(settings: Settings) -> _Parts:
     declaration = Declaration(settings.host, passive=not settings.amqp.declare, shared=shared > 0)
     consumer = Consumer(broker, declaration, intake.receive, shared, jobs.give_back)
     intake.settle, intake.decline = consumer.settle, consumer.decline
+    control.gate = consumer
     unplugs = Unplugs(host, journal, jobs, outbox)
     hypervisor.on_disks_changed(unplugs.wake)
     return _Parts(
@@ -147,6 +162,7 @@ def _build(settings: Settings) -> _Parts:
         outbox,
         jobs,
         lane,
+        control_lane,
         Thaws(hypervisor, journal),
         unplugs,
         hypervisor,
@@ -177,6 +193,7 @@ def _start(parts: _Parts) -> None:
     parts.publisher.link.start()
     parts.outbox.start()
     parts.lane.start()
+    parts.control_lane.start()
     _recover(parts)
     parts.unplugs.start()
     parts.housekeeping.start()
@@ -192,7 +209,7 @@ def _recover(parts: _Parts) -> None:
     if left:
         log.info("recovering", requests=len(left))
     for stored in left:
-        parts.jobs.submit(parse_request(stored.body), stored.attempts)
+        parts.jobs.submit(parse_request(stored.body), stored.attempts, recovered=True)
 
 
 def _stop(parts: _Parts) -> None:
@@ -201,12 +218,14 @@ def _stop(parts: _Parts) -> None:
     parts.unplugs.stop()
     parts.housekeeping.stop()
     parts.lane.drain()
+    parts.control_lane.drain()
     if not parts.lane.join(Deadline.after(DRAIN_S)):
         log.warning("work abandoned", reason=f"not finished within {DRAIN_S:.0f} s; it is run again at the next start")
         parts.jobs.abandon()
         parts.abandon.set()
         parts.lane.join(Deadline.after(FLUSH_S))
     parts.abandon.set()
+    parts.control_lane.join(Deadline.after(FLUSH_S))
     parts.thaws.stop()
     parts.jobs.wait_stored(Deadline.after(FLUSH_S))
     parts.publisher.wait_idle(Deadline.after(FLUSH_S))

@@ -1,65 +1,117 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Commands of the control queue: answered at once from the journal and the jobs."""
+"""Commands of the control queue: answered at once, or by threads of their own where somebody has to be asked."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from time import monotonic
-from typing import assert_never
+from typing import Protocol, assert_never
 
-from storpool_agent import dispatch
+import structlog
+
+from storpool_agent import dispatch, drift, logs, picture
+from storpool_agent.deadline import Deadline
 from storpool_agent.errors import AgentError, TooLate, UnknownRequest
+from storpool_agent.host import Host
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Journal, Record
+from storpool_agent.lanes import Lane
+from storpool_agent.notify import notify
 from storpool_commands.catalogue import Result
 from storpool_commands.control import (
     CancelCommand,
     CancelledCommand,
     CommandStatus,
     Drain,
+    Drained,
+    DriftReport,
     GetDriftReport,
     ListAttachments,
     ListCommands,
+    ListedAttachment,
+    ListedAttachments,
     ListedCommands,
+    LogLevelSet,
     Ping,
     QueriedCommand,
     QueryCommand,
     SetLogLevel,
 )
 from storpool_commands.envelope import ControlRequest, Failure, Success
-from storpool_commands.errors import retry_class
+from storpool_commands.errors import ErrorCode, retry_class
+
+log = structlog.get_logger()
+
+LOOK_TIMEOUT_S = 30.0
+
+Say = Callable[[Success | Failure], None]
+
+
+class Gate(Protocol):
+    """The way in for commands."""
+
+    def pause(self, paused: Callable[[], None]) -> None: ...
+
+    def resume(self) -> None: ...
 
 
 class Control:
-    """Answers in the thread that asks; nothing here waits for a lane."""
+    """Called by the consumer's thread, which nothing here keeps waiting for StorPool or libvirt."""
 
-    def __init__(self, host: str, journal: Journal, jobs: Jobs) -> None:
+    def __init__(self, host: Host, journal: Journal, jobs: Jobs, lane: Lane) -> None:
+        """`lane` is for these commands alone: they must not wait behind attaches and copies."""
         self._host = host
         self._journal = journal
         self._jobs = jobs
+        self._lane = lane
+        self.gate: Gate | None = None
+        """Set before the first request comes."""
 
-    def answer(self, request: ControlRequest) -> Success | Failure:
-        """The reply, whatever happens."""
+    def answer(self, request: ControlRequest, say: Say) -> None:
+        """Have the reply said once, whatever happens, in this thread or another."""
+        reply = partial(self._reply, request, say)
+        match request.body:
+            case ListAttachments() | GetDriftReport():
+                self._lane.put(reply)
+            case Drain(on=True):
+                self._gate().pause(reply)
+            case _:
+                reply()
+
+    def _reply(self, request: ControlRequest, say: Say) -> None:
         started = monotonic()
         try:
             result = self._handle(request)
         except AgentError as error:
-            return Failure(
-                id=request.id,
-                host=self._host,
-                code=error.code,
-                message=str(error),
-                retry=retry_class(error.code),
-                side_effects="none",
-                facts=error.facts,
-            )
-        return Success(id=request.id, host=self._host, result=result, took_ms=round((monotonic() - started) * 1000, 3))
+            say(self._failure(request, error.code, str(error), error))
+        except Exception:
+            log.exception("crashed", request=str(request.id), command=request.body.command)
+            message = f"a defect of the agent; its log has the details under request {request.id}"
+            say(self._failure(request, ErrorCode.INTERNAL, message))
+        else:
+            took_ms = round((monotonic() - started) * 1000, 3)
+            say(Success(id=request.id, host=self._host.name, result=result, took_ms=took_ms))
 
-    def _handle(self, request: ControlRequest) -> Result:
+    def _failure(
+        self, request: ControlRequest, code: ErrorCode, message: str, error: AgentError | None = None
+    ) -> Failure:
+        return Failure(
+            id=request.id,
+            host=self._host.name,
+            code=code,
+            message=message,
+            retry=retry_class(code),
+            side_effects="none",
+            facts=error.facts if error else {},
+        )
+
+    def _handle(self, request: ControlRequest) -> Result:  # noqa: PLR0911 - a table
         command = request.body
         match command:
             case Ping():
-                return dispatch.pong(self._host)
+                return dispatch.pong(self._host.name)
             case QueryCommand():
                 return self._query(command)
             case ListCommands():
@@ -67,10 +119,52 @@ class Control:
                 return ListedCommands(commands=[self._status(record) for record in records])
             case CancelCommand():
                 return self._cancel(command)
-            case ListAttachments() | GetDriftReport() | Drain() | SetLogLevel():
-                raise NotImplementedError
+            case ListAttachments():
+                return self._attachments()
+            case GetDriftReport():
+                return self._drift()
+            case Drain():
+                return self._drain(command)
+            case SetLogLevel():
+                return _set_level(command)
             case _:
                 assert_never(command)
+
+    def _attachments(self) -> ListedAttachments:
+        seen = picture.take(self._host, self._journal, Deadline.after(LOOK_TIMEOUT_S))
+        return ListedAttachments(
+            attachments=[
+                ListedAttachment(
+                    global_id=one.global_id,
+                    snapshot=one.snapshot,
+                    mode=one.mode,
+                    path=seen.path(one.global_id),
+                    vms=seen.machines(one.global_id),
+                )
+                for one in sorted(seen.here, key=lambda one: one.global_id)
+            ]
+        )
+
+    def _drift(self) -> DriftReport:
+        """Two looks: commands run meanwhile, and what one of them is just about to change is no drift."""
+        deadline = Deadline.after(LOOK_TIMEOUT_S)
+        found = drift.drifts(picture.take(self._host, self._journal, deadline))
+        if found:
+            found = drift.lasting(found, drift.drifts(picture.take(self._host, self._journal, deadline)))
+        return DriftReport(drifts=found)
+
+    def _drain(self, command: Drain) -> Drained:
+        if not command.on:
+            self._gate().resume()
+        unfinished = self._jobs.unfinished()
+        log.info("drain", on=command.on, unfinished=unfinished)
+        notify("STATUS=drained: takes no commands" if command.on else f"STATUS=serving {self._host.name}")
+        return Drained(draining=command.on, unfinished=unfinished)
+
+    def _gate(self) -> Gate:
+        if self.gate is None:
+            raise RuntimeError("the control commands are not connected to a consumer")
+        return self.gate
 
     def _query(self, command: QueryCommand) -> QueriedCommand:
         record = self._record(str(command.id))
@@ -102,3 +196,10 @@ class Control:
             },
             strict=False,
         )
+
+
+def _set_level(command: SetLogLevel) -> LogLevelSet:
+    before = logs.present_level()
+    log.warning("log level set", before=before, after=command.level)
+    logs.set_level(command.level)
+    return LogLevelSet(before=before, after=command.level)

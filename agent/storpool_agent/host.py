@@ -7,7 +7,7 @@ contract suite runs both.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pydantic import SecretStr
@@ -259,6 +259,8 @@ class Pool:
     storpool: StorPool
     template: str | None
     cluster_id: str | None
+    token: SecretStr = field(default=SecretStr(""))
+    """What its API takes; empty for the host's own, which is never compared."""
 
 
 class Pools(Protocol):
@@ -285,7 +287,7 @@ class Pools(Protocol):
         ...
 
     def forget(self, name: str) -> bool:
-        """False when it was not known."""
+        """False when it was not known. Raises PoolConflict for a pool of agent.toml."""
         ...
 
 
@@ -299,3 +301,5 @@ class Host:
     devices: Devices
     domains: Domains
     pools: Pools
+    cluster_id: str | None = None
+    """SP_CLUSTER_ID of the host's settings."""

@@ -17,8 +17,9 @@ from storpool_agent.errors import AgentError, JournalUnavailable
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Arrival, Journal, Outgoing, Verdict
 from storpool_agent.outbox import Outbox, Publishes
+from storpool_agent.secrecy import storable
 from storpool_commands import topology
-from storpool_commands.envelope import Accepted, Failure, Request
+from storpool_commands.envelope import Accepted, Failure, Request, Success
 from storpool_commands.errors import ErrorCode, retry_class
 from storpool_commands.parse import InvalidRequest, parse_any_request, parse_control_request, parse_request
 from storpool_commands.wire import REPLY_TO
@@ -84,9 +85,12 @@ class Intake:
             )
 
     def _answer(self, delivery: Delivery) -> None:
-        reply = self._control.answer(parse_control_request(delivery.body))
-        if delivery.reply_to:
+        """The answer is published when it is there, by whichever thread has it; the request is not kept."""
+
+        def say(reply: Success | Failure) -> None:
             self._say(delivery, reply.model_dump_json(by_alias=True).encode(), str(reply.id), delivery.correlation_id)
+
+        self._control.answer(parse_control_request(delivery.body), say)
 
     def _store(self, fresh: Sequence[tuple[Delivery, Request]]) -> list[Delivery]:
         try:
@@ -100,7 +104,7 @@ class Intake:
         for (delivery, request), (verdict, again) in zip(fresh, verdicts, strict=True):
             crash_point(f"{request.body.command}/accepted")
             if verdict is Verdict.CONFLICT:
-                self._refuse(delivery, _conflict(request))
+                self._refuse(delivery, _conflict(request), request)
                 continue
             if again is not None:
                 self._outbox.send([again])
@@ -131,14 +135,17 @@ class Intake:
             log.warning("declined", request=str(request.id), code=error.code, reason=str(error))
             self.decline(delivery)
         else:
-            self._refuse(delivery, _as_problem(error, request))
+            self._refuse(delivery, _as_problem(error, request), request)
 
     def _acknowledge(self, delivery: Delivery, request: Request) -> None:
         body = Accepted(id=request.id, host=self._host).model_dump_json(by_alias=True).encode()
         self._say(delivery, body, str(request.id))
 
-    def _refuse(self, delivery: Delivery, problem: InvalidRequest) -> None:
-        """Answer and dead-letter; the delivery is acked when the broker has confirmed the last of these."""
+    def _refuse(self, delivery: Delivery, problem: InvalidRequest, request: Request | None = None) -> None:
+        """Answer and dead-letter; the delivery is acked when the broker has confirmed the last of these.
+
+        What could not be read as a request is dead-lettered as it came: nobody knows what is secret in it.
+        """
         log.warning(
             "refused", code=problem.code, reason=str(problem), facts=problem.facts, publisher=delivery.publisher
         )
@@ -158,7 +165,7 @@ class Intake:
             exchange=topology.DEAD,
             routing_key="",
             message_id=str(request_id or uuid4()),
-            body=delivery.body,
+            body=delivery.body if request is None else storable(request, delivery.body),
             headers={"code": problem.code, "reason": str(problem), "host": self._host},
             confirmed=partial(self.settle, delivery),
             refused=lambda _reason: self.settle(delivery),
@@ -175,7 +182,15 @@ class Intake:
 
 def _arrival(delivery: Delivery, request: Request) -> Arrival:
     reply_to = delivery.reply_to if delivery.reply_to and REPLY_TO.fullmatch(delivery.reply_to) else None
-    return Arrival(str(request.id), request.body.command, delivery.body, delivery.publisher, reply_to, delivery.shared)
+    return Arrival(
+        str(request.id),
+        request.body.command,
+        delivery.body,
+        delivery.publisher,
+        reply_to,
+        delivery.shared,
+        kept=storable(request, delivery.body),
+    )
 
 
 def _as_problem(error: AgentError, request: Request) -> InvalidRequest:

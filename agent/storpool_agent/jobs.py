@@ -10,13 +10,20 @@ from functools import partial
 
 import structlog
 
-from storpool_agent import dispatch, objects
+from storpool_agent import dispatch, objects, secrecy
 from storpool_agent.attempt import Attempt
 from storpool_agent.crash import crash_point
 from storpool_agent.deadline import Deadline
 from storpool_agent.dry_run.attempt import DryAttempt
 from storpool_agent.dry_run.host import dry
-from storpool_agent.errors import AgentError, Cancelled, CrashLoop, DeadlinePassed, JournalUnavailable
+from storpool_agent.errors import (
+    AgentError,
+    Cancelled,
+    CrashLoop,
+    DeadlinePassed,
+    JournalUnavailable,
+    SecretNotKept,
+)
 from storpool_agent.host import Host
 from storpool_agent.journal.journal import Journal, Outgoing
 from storpool_agent.lanes import Lane
@@ -46,6 +53,8 @@ class Job:
     request: Request
     attempts: int
     """Of earlier lives of the agent, or of other agents."""
+    recovered: bool = False
+    """It was read from the journal, which keeps no secrets."""
     kept: bool = True
     """The journal has it for the next start. False: the broker has it, for whichever agent is there."""
     deliveries: list[Settle] = field(default_factory=list[Settle])
@@ -81,9 +90,9 @@ class Jobs:
         self._stored = threading.Condition(self._mutex)
         self._abandoned = threading.Event()
 
-    def submit(self, request: Request, attempts: int = 0) -> None:
+    def submit(self, request: Request, attempts: int = 0, *, recovered: bool = False) -> None:
         """Have a stored request run when its objects are free."""
-        self._queue(Job(request, attempts))
+        self._queue(Job(request, attempts, recovered))
 
     def serve(self, request: Request, attempts: int, settle: Settle) -> None:
         """Have a stored request of the queue of all hosts run, or join it if it is under way.
@@ -181,6 +190,11 @@ class Jobs:
         self._settle(job)
         return "cancelled"
 
+    def unfinished(self) -> int:
+        """How many requests are accepted and have no reply yet."""
+        with self._mutex:
+            return sum(not (job.over or job.replied) for job in self._jobs.values())
+
     def steps(self, request_id: str) -> list[str]:
         """The steps that a running request has taken."""
         with self._mutex:
@@ -224,7 +238,10 @@ class Jobs:
             return None
         refusal = problem or _refusal(job) or self._start(job)
         if refusal is not None:
-            return dispatch.failure(self._host.name, job.request, refusal)
+            reply = dispatch.failure(self._host.name, job.request, refusal)
+            # How far an earlier life of the agent came with it is not known.
+            again = isinstance(refusal, SecretNotKept) and job.attempts
+            return reply.model_copy(update={"side_effects": "partial"}) if again else reply
         crash_point(f"{job.request.body.command}/started")
         host = dry(self._host) if job.request.dry_run else self._host
         return dispatch.execute(job.request, host, attempt)
@@ -310,6 +327,12 @@ def _refusal(job: Job) -> AgentError | None:
     hosts may have been when it was with an agent before.
     """
     deadline = job.request.deadline
+    if job.recovered and secrecy.has_secret(job.request.body):
+        return SecretNotKept(
+            "the agent was restarted before it had finished this request, and does not store the secret in it; "
+            "send it again with a new id: what is done already is not done twice",
+            attempts=job.attempts,
+        )
     if job.attempts >= MAX_ATTEMPTS:
         return _crash_loop(job)
     if not job.attempts and deadline is not None and deadline <= datetime.now(UTC):

@@ -8,9 +8,11 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
 from storpool_agent.settings import Log
+from storpool_commands.control import LogLevel
 
 MAX_FIELD = 4096
 """A field that is longer is cut: what came from outside must not fill the journal."""
@@ -35,27 +37,60 @@ class _Stream:
             return
 
 
+class _Threshold:
+    """Drops what is less than the level. The first processor, so that what is dropped costs no more.
+
+    structlog's own filter is a class that loggers, once used, keep: it could not be changed any more.
+    """
+
+    def __init__(self) -> None:
+        self.level: LogLevel = "info"
+
+    def __call__(self, _logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if _NUMBERS[method] < _NUMBERS[self.level]:
+            raise structlog.DropEvent
+        return event
+
+
+_NUMBERS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+_threshold = _Threshold()
+
+
+def present_level() -> LogLevel:
+    """What is logged from."""
+    return _threshold.level
+
+
+def set_level(level: LogLevel) -> None:
+    """Log from this level on. Any thread may call it."""
+    _threshold.level = level
+    logging.getLogger().setLevel(max(_NUMBERS[level], logging.WARNING))
+
+
 def configure(settings: Log, stream: TextIO = sys.stdout) -> None:
     """Once, before the first log line."""
-    level = logging.getLevelNamesMapping()[settings.level.upper()]
     console = settings.format == "console" or (settings.format == "auto" and stream.isatty())
     shared: list[Processor] = [
+        _threshold,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _shorten,
     ]
     if console:
-        ending: list[Processor] = [structlog.dev.ConsoleRenderer()]
+        # Without the values of local variables, here as there: they may be secrets.
+        ending: list[Processor] = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     else:
-        ending = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
+        tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+        ending = [tracebacks, structlog.processors.JSONRenderer(default=str)]
     structlog.configure(
         processors=[*shared, *ending],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.WriteLoggerFactory(file=_Stream(stream)),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
-    _adopt_libraries(level)
+    _adopt_libraries()
+    set_level(settings.level)
 
 
 def _shorten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
@@ -73,8 +108,7 @@ class _Adopt(logging.Handler):
         logger.log(record.levelno, "library", library=record.name, message=record.getMessage())
 
 
-def _adopt_libraries(level: int) -> None:
+def _adopt_libraries() -> None:
     root = logging.getLogger()
     root.handlers[:] = [_Adopt()]
-    root.setLevel(max(level, logging.WARNING))
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # the links log the same, in our words

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from storpool_agent.storpool_conf import ConfError, read_conf
 from storpool_commands.topology import ANY_HOST
-from storpool_commands.wire import HostId
+from storpool_commands.wire import ClusterId, HostId, PoolName, TemplateName
 
 ENVIRONMENT_PREFIX = "STORPOOL_AGENT__"
 
@@ -78,6 +78,16 @@ class StorPool(_Section):
     """Where this host's client makes `storpool/` and `storpool-byid/`."""
 
 
+class Pool(_Section):
+    """Another API or template that this host serves, under the name that commands call it by."""
+
+    api: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\[\]:/-]+$")]
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    template: TemplateName
+    cluster_id: ClusterId | None = None
+
+
 class Libvirt(_Section):
     uri: str = "qemu:///system"
 
@@ -115,6 +125,7 @@ class Settings(BaseSettings):
     state_dir: Path = Path("/var/lib/storpool-agent")
     amqp: Amqp = Amqp()
     storpool: StorPool = StorPool()
+    pools: dict[PoolName, Pool] = {}
     libvirt: Libvirt = Libvirt()
     lanes: Lanes = Lanes()
     log: Log = Log()
@@ -201,6 +212,7 @@ class StorPoolAccess:
     api: str
     token: SecretStr
     our_id: int
+    cluster_id: str | None
 
 
 def storpool_access(storpool: StorPool) -> StorPoolAccess:
@@ -215,7 +227,15 @@ def storpool_access(storpool: StorPool) -> StorPoolAccess:
         raise SettingsInvalid("storpool.token_file is not set, and /etc/storpool.conf has no SP_AUTH_TOKEN")
     if our_id is None:
         raise SettingsInvalid("storpool.our_id is not set, and /etc/storpool.conf has no SP_OURID for this host")
-    return StorPoolAccess(storpool.api or conf.api, token, our_id)
+    return StorPoolAccess(storpool.api or conf.api, token, our_id, storpool.cluster_id or conf.cluster_id)
+
+
+def pool_token(name: str, pool: Pool) -> SecretStr:
+    """Raises SettingsInvalid."""
+    token = pool.token or (read_secret(pool.token_file) if pool.token_file else None)
+    if token is None or not token.get_secret_value():
+        raise SettingsInvalid(f"pools.{name}: neither token_file nor token is set, or it is empty")
+    return token
 
 
 def effective(settings: Settings) -> dict[str, str]:
@@ -233,8 +253,12 @@ def effective(settings: Settings) -> dict[str, str]:
         ("log", settings.log),
     ):
         found |= {f"{name}.{key}": _shown(value) for key, value in section}
+    for name, pool in settings.pools.items():
+        found |= {f"pools.{name}.{key}": _shown(value) for key, value in pool}
+        found[f"pools.{name}.token"] = str(pool_token(name, pool))
     found["amqp.url"] = f"{urlsplit(settings.amqp.url.get_secret_value()).scheme}://{host}:{port}"
     found |= {"storpool.api": access.api, "storpool.our_id": str(access.our_id), "storpool.token": str(access.token)}
+    found["storpool.cluster_id"] = _shown(access.cluster_id)
     return found
 
 

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Storage pools: where a host finds the API of a StorPool cluster, and with which template."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from storpool_commands.wire import AnswerModel, ClusterId, CommandModel, PoolName, Secret
 
@@ -40,7 +42,7 @@ class AddStoragePool(CommandModel[AddedStoragePool]):
 
     command: Literal["addStoragePool"] = "addStoragePool"
     name: PoolName
-    url: Secret
+    url: Annotated[Secret, Field(max_length=1024)]
     """`SP_API_HTTP=<host>:<port>;SP_AUTH_TOKEN=<token>;SP_TEMPLATE=<template>`, or
     `storpool://<token>@<host>:<port>/<template>`."""
     cluster_id: ClusterId | None = None

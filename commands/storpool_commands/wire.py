@@ -74,15 +74,11 @@ PoolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$")]
 ClusterId = Annotated[str, Field(pattern=r"^[a-z0-9]+\.[a-z0-9]+$", max_length=63)]
 """A StorPool cluster of a multi-cluster: the first two words of the global ids of its objects."""
 
-Secret = Annotated[
-    SecretStr,
-    Field(max_length=1024),
-    PlainSerializer(lambda secret: secret.get_secret_value(), return_type=str, when_used="json"),
-]
-"""Shown by nothing but the bytes that go to the broker."""
-
 Reason = Annotated[str, Field(min_length=1, max_length=500)]
 """Why something is forced; kept in the log."""
+
+Secret = Annotated[SecretStr, PlainSerializer(SecretStr.get_secret_value, return_type=str, when_used="json")]
+"""In JSON, which is the wire, its value; anywhere else it is hidden. An agent stores no request with one."""
 
 ObjectName = Annotated[str, Field(pattern=r"^#?[A-Za-z0-9_:][A-Za-z0-9_.:-]{0,197}$")]
 """The name of a volume that is to be made. StorPool allows more first characters; they are refused

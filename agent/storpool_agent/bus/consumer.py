@@ -66,7 +66,9 @@ class Consumer:
         self._arrived: list[Delivery] = []
         self._unsettled: set[int] = set()
         self._channel: Channel | None = None
-        self._consumers: list[str] = []
+        self._consumers: dict[str, str] = {}
+        """Queue -> consumer tag."""
+        self._paused = False
         self._told_lost = lost
         self.link = Link("in", broker, self._opened, self._lost)
         self._shared = SharedQueue(self.link, prefetch_shared, partial(self._deliver, control=False, shared=True))
@@ -83,6 +85,37 @@ class Consumer:
         """Take nothing more; what has not been acked goes back to the queue. Any thread may call this."""
         self.link.call(self._cancel)
 
+    def pause(self, paused: Callable[[], None]) -> None:
+        """Take no commands any more, after a reconnect neither; control requests go on.
+
+        Called in the consumer's own thread, as `receive` is, and so is `paused`: when what had arrived is handed
+        on, and nothing more will come. A connection that is lost just then takes it with it.
+        """
+        self._paused = True
+        host_queue = self._declaration.host_queue
+        waiting = {host_queue, topology.ANY_QUEUE}
+        self._shared.pause(partial(self._no_more, waiting, topology.ANY_QUEUE, paused))
+        over = partial(self._no_more, waiting, host_queue, paused)
+        tag = self._consumers.pop(host_queue, None)
+        if tag is None or self._channel is None or not self._channel.is_open:
+            over()
+        else:
+            self._channel.basic_cancel(tag, callback=over)
+
+    def resume(self) -> None:
+        """Take commands again. Called in the consumer's own thread."""
+        self._paused = False
+        self._shared.resume()
+        host_queue = self._declaration.host_queue
+        if self._channel is not None and self._channel.is_open and host_queue not in self._consumers:
+            self._take_from(host_queue, self._channel)
+
+    def _no_more(self, waiting: set[str], queue: str, paused: Callable[[], None], _ok: object = None) -> None:
+        waiting.discard(queue)
+        if not waiting:
+            self._hand_on()
+            paused()
+
     def _opened(self, channel: Channel) -> None:
         self._channel = channel
         channel.basic_qos(
@@ -93,14 +126,16 @@ class Consumer:
         channel = self._channel
         if channel is None:
             return
-        queues = (self._declaration.control_queue, self._declaration.host_queue)
+        queues = [self._declaration.control_queue, *([] if self._paused else [self._declaration.host_queue])]
         waiting = {*queues, topology.ANY_QUEUE} if self._shared.wanted else {*queues}
         for queue in queues:
-            deliver = partial(self._deliver, control=queue == self._declaration.control_queue)
-            tag = channel.basic_consume(queue, deliver, callback=partial(self._consuming, waiting, queue))
-            self._consumers.append(tag)
+            self._take_from(queue, channel, partial(self._consuming, waiting, queue))
         if self._shared.wanted:
             self._shared.open(partial(self._consuming, waiting, topology.ANY_QUEUE))
+
+    def _take_from(self, queue: str, channel: Channel, taking: Callable[[object], None] | None = None) -> None:
+        deliver = partial(self._deliver, control=queue == self._declaration.control_queue)
+        self._consumers[queue] = channel.basic_consume(queue, deliver, callback=taking)
 
     def _consuming(self, waiting: set[str], queue: str, _ok: object) -> None:
         waiting.discard(queue)
@@ -159,7 +194,7 @@ class Consumer:
     def _cancel(self) -> None:
         self._shared.stop()
         if self._channel is not None and self._channel.is_open:
-            for tag in self._consumers:
+            for tag in self._consumers.values():
                 self._channel.basic_cancel(tag)
 
     def _lost(self) -> None:

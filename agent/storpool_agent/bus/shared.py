@@ -62,6 +62,23 @@ class SharedQueue:
         if self._channel is not None and self._channel.is_open and self._consumer is not None:
             self._cancel(self._channel, self._consumer)
 
+    def pause(self, paused: Consuming) -> None:
+        """Take nothing more until `resume`, after a reconnect neither; `paused` is called when nothing more comes."""
+        self._wanted = False
+        consumer, self._consumer = self._consumer, None
+        if consumer is None or self._channel is None or not self._channel.is_open:
+            paused(None)
+        else:
+            self._channel.basic_cancel(consumer, callback=paused)
+
+    def resume(self) -> None:
+        """Take messages again. To be called only when the link is set up."""
+        self._wanted = self._prefetch > 0
+        if self._channel is not None:
+            self._consume(self._channel)
+        elif self._wanted:
+            self.open(lambda _ok: None)
+
     def lost(self) -> None:
         """The connection is gone, and with it all that was not acked."""
         self._channel = None
@@ -72,7 +89,9 @@ class SharedQueue:
         channel.basic_qos(prefetch_count=self._prefetch, callback=lambda _ok: self._consume(channel, consuming))
 
     def _consume(self, channel: Channel, consuming: Consuming | None = None) -> None:
-        if channel is self._channel and channel.is_open and self._wanted:
+        if not self._wanted and consuming is not None:
+            consuming(None)
+        elif channel is self._channel and channel.is_open and self._wanted and self._consumer is None:
             self._consumer = channel.basic_consume(topology.ANY_QUEUE, self._on_message, callback=consuming)
 
     def _cancel(self, channel: Channel, consumer: str) -> None:

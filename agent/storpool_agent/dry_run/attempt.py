@@ -36,8 +36,8 @@ class DryAttempt(Attempt):
         except Exception:
             self._dry_ended(name, "failed", started)
             raise
-        done = "planned" if self._planning else "done"
-        self._dry_ended(name, "already" if running.status == "already" else done, started)
+        planned = self._planning and running.status == "done"
+        self._dry_ended(name, "planned" if planned else running.status, started)
 
     @contextmanager
     def undo(self, name: str) -> Generator[None]:

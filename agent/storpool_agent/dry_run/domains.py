@@ -65,8 +65,8 @@ class DryDomains:
     def freeze(self, domain: Domain, deadline: Deadline) -> None:
         pass
 
-    def thaw(self, domain: Domain, deadline: Deadline) -> None:
-        pass
+    def thaw(self, domain: Domain, deadline: Deadline) -> bool:
+        return True
 
     def _left(self, disks: Sequence[DiskInDomain]) -> Sequence[DiskInDomain]:
         return [disk for disk in disks if (disk.domain.uuid, disk.path) not in self._unplugged]

@@ -17,8 +17,8 @@ def dry(host: Host) -> Host:
     """The same host, for one request that is to change nothing."""
     storpool = DryStorPool(host.storpool)
     devices = DryDevices(host.devices)
-    return Host(
-        name=host.name,
+    return replace(
+        host,
         storpool=storpool,
         devices=devices,
         domains=DryDomains(host.domains, devices),

@@ -100,6 +100,9 @@ class DryStorPool:
     ) -> Sequence[Volume]:
         return [self._snapshot_of(volume, wanted) for volume in volumes]
 
+    def snapshots_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
+        return self._real.snapshots_made_by(operation, deadline)
+
     def update_volume(self, volume: Volume, change: VolumeChange, deadline: Deadline) -> None:
         self._refuse_template(change.template, deadline)
         self._changed[volume.global_id] = replace(

@@ -29,6 +29,8 @@ class Arrival:
     reply_to: str | None
     shared: bool = False
     """From the queue of all hosts: the broker keeps it until it is finished, so no later start runs it."""
+    kept: bytes | None = None
+    """What is stored of the body when it has a secret in it; None: all of it."""
 
 
 class Verdict(Enum):
@@ -329,13 +331,14 @@ class Journal:
 
 def _accept(db: sqlite3.Connection, host: str, arrival: Arrival, now: float) -> tuple[Verdict, Outgoing | None]:
     digest = hashlib.sha256(arrival.body).digest()
+    kept = arrival.body if arrival.kept is None else arrival.kept
     added = db.execute(
         "INSERT INTO command (id, digest, request, name, publisher, reply_to, received_at, shared, state)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'accepted') ON CONFLICT (id) DO NOTHING",
         (
             arrival.id,
             digest,
-            arrival.body,
+            kept,
             arrival.command,
             arrival.publisher,
             arrival.reply_to or "",

@@ -9,7 +9,7 @@ CREATE TABLE command (
     seq INTEGER PRIMARY KEY,                -- order of arrival
     id TEXT NOT NULL UNIQUE,
     digest BLOB NOT NULL,                   -- of the request's bytes: the same id with others is a conflict
-    request BLOB NOT NULL,
+    request BLOB NOT NULL,                  -- without the secrets of its command
     name TEXT NOT NULL,
     publisher TEXT,
     reply_to TEXT NOT NULL,                 -- every word that asked for the reply, separated by spaces

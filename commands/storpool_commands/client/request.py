@@ -12,15 +12,16 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from storpool_commands import topology
-from storpool_commands.catalogue import AnyCommand
-from storpool_commands.control import CancelCommand, ListCommands, QueryCommand
+from storpool_commands.catalogue import AnyCommand, Command, ControlCommand
 from storpool_commands.envelope import MAX_BODY_BYTES, PROTOCOL, Accepted, AnyRequest, ControlRequest, Progress, Request
 from storpool_commands.wire import CommandModel, HostId
 
 PATIENCE_S = 30.0
 ANY_COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(AnyCommand)[0])
+_COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(Command)[0])
+_CONTROL: tuple[type[CommandModel[Any]], ...] = get_args(get_args(ControlCommand)[0])
+CONTROL_ONLY = tuple(model for model in _CONTROL if model not in _COMMANDS)
 _HOST: TypeAdapter[str] = TypeAdapter(HostId)
-CONTROL_ONLY = (QueryCommand, ListCommands, CancelCommand)
 
 OnProgress = Callable[[Accepted | Progress], None]
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is settled, and on which channel. A tag means nothing on another one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,21 @@ class FakeChannel:
 
     is_open: bool = True
     acked: list[tuple[int, bool]] = field(default_factory=list[tuple[int, bool]])
+    consuming: dict[str, str] = field(default_factory=dict[str, str])
+    """Queue -> tag."""
+    cancelled: dict[str, Callable[[object], None]] = field(default_factory=dict[str, Callable[[object], None]])
+    """Tag -> what the broker's answer calls."""
+
+    def basic_qos(self, *, prefetch_count: int, callback: Callable[[object], None]) -> None:
+        callback(prefetch_count)
+
+    def basic_consume(self, queue: str, _deliver: object, callback: object = None) -> str:
+        self.consuming[queue] = f"tag-{len(self.consuming) + len(self.cancelled)}"
+        return self.consuming[queue]
+
+    def basic_cancel(self, tag: str, callback: Callable[[object], None]) -> None:
+        self.consuming = {queue: other for queue, other in self.consuming.items() if other != tag}
+        self.cancelled[tag] = callback
 
     def basic_ack(self, tag: int, multiple: bool = False) -> None:
         self.acked.append((tag, multiple))
@@ -42,6 +57,11 @@ class Inbox:
     def open(self) -> FakeChannel:
         channel: Any = FakeChannel()
         self.consumer._channel = channel
+        return channel  # type: ignore[no-any-return]
+
+    def open_shared(self, consuming: Callable[[object], None] = lambda _ok: None) -> FakeChannel:
+        channel: Any = FakeChannel()
+        self.consumer._shared._opened(consuming, channel)
         return channel  # type: ignore[no-any-return]
 
     def deliver(self, channel: FakeChannel, *tags: int) -> None:
@@ -85,6 +105,88 @@ def test_a_late_ack_does_not_settle_a_message_of_the_next_connection() -> None:
     assert (before.acked, after.acked) == ([], [])
     inbox.consumer._ack(inbox.got[2:])
     assert after.acked == [(2, True)]
+
+
+HOST_QUEUE, CONTROL_QUEUE = "storpool.host.kvm1", "storpool.control.kvm1"
+
+
+def test_a_pause_leaves_the_control_queue_and_ends_with_a_resume() -> None:
+    inbox = Inbox()
+    channel = inbox.open()
+    inbox.consumer._consume()
+    assert set(channel.consuming) == {HOST_QUEUE, CONTROL_QUEUE}
+    inbox.consumer.pause(lambda: None)
+    assert set(channel.consuming) == {CONTROL_QUEUE}
+    inbox.consumer.resume()
+    inbox.consumer.resume()
+    assert set(channel.consuming) == {HOST_QUEUE, CONTROL_QUEUE}
+
+
+def test_a_pause_has_come_when_what_had_arrived_is_handed_on() -> None:
+    inbox = Inbox()
+    inbox.settles = {b"1"}
+    channel = inbox.open()
+    inbox.consumer._consume()
+    seen: list[int] = []
+    inbox.consumer.pause(lambda: seen.append(len(inbox.got)))
+    source: Any = channel
+    inbox.consumer._deliver(source, _tagged(1), BasicProperties(), b"1", control=False)
+    assert seen == []
+    (answered,) = channel.cancelled.values()
+    answered(None)
+    assert seen == [1]
+    assert channel.acked == [(1, True)]
+    inbox.consumer.pause(lambda: seen.append(2))
+    assert seen == [1, 2]
+
+
+def test_a_pause_outlives_its_connection() -> None:
+    inbox = Inbox()
+    inbox.open()
+    inbox.consumer._consume()
+    inbox.consumer.pause(lambda: None)
+    inbox.consumer._lost()
+    after = inbox.open()
+    inbox.consumer._consume()
+    assert set(after.consuming) == {CONTROL_QUEUE}
+    inbox.consumer.resume()
+    assert set(after.consuming) == {HOST_QUEUE, CONTROL_QUEUE}
+
+
+def test_a_pause_and_a_resume_without_a_connection_are_kept_for_the_next() -> None:
+    inbox = Inbox()
+    seen: list[str] = []
+    inbox.consumer.pause(lambda: seen.append("paused"))
+    assert seen == ["paused"]
+    inbox.consumer.resume()
+    after = inbox.open()
+    inbox.consumer._consume()
+    assert set(after.consuming) == {HOST_QUEUE, CONTROL_QUEUE}
+
+
+def test_a_pause_is_one_of_the_queue_of_all_hosts_too() -> None:
+    inbox = Inbox()
+    channel, shared = inbox.open(), inbox.open_shared()
+    inbox.consumer._consume()
+    assert set(shared.consuming) == {"storpool.any"}
+    seen: list[str] = []
+    inbox.consumer.pause(lambda: seen.append("paused"))
+    assert shared.consuming == {}
+    for answered in (*channel.cancelled.values(), *shared.cancelled.values()):
+        assert seen == []
+        answered(None)
+    assert seen == ["paused"]
+    inbox.consumer.resume()
+    inbox.consumer.resume()
+    assert set(shared.consuming) == {"storpool.any"}
+
+
+def test_a_host_that_is_paused_while_it_connects_takes_nothing_and_is_connected_all_the_same() -> None:
+    inbox = Inbox()
+    inbox.consumer.pause(lambda: None)
+    connected: list[object] = []
+    shared = inbox.open_shared(connected.append)
+    assert (shared.consuming, connected) == ({}, [None])
 
 
 def test_an_ack_without_a_channel_is_dropped() -> None:

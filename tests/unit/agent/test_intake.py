@@ -4,6 +4,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +18,8 @@ from storpool_agent.intake import Intake
 from storpool_agent.journal.journal import Journal, Outgoing
 from storpool_commands.envelope import AnyRequest, ControlRequest, Request, Success
 from storpool_commands.errors import ErrorCode
+from storpool_commands.parse import parse_request
+from storpool_commands.pools import AddStoragePool
 
 PING = {"command": "ping"}
 CREATE = {"command": "createVolume", "sizeBytes": 512, "template": "dev"}
@@ -36,7 +39,7 @@ class Desk:
         self.kept: list[Request] = []
         self.declined: list[Delivery] = []
         jobs: Any = mocker.Mock(submit=self.submitted.append, serve=self._serve, keep=self.kept.append)
-        control: Any = mocker.Mock(answer=_pong)
+        control: Any = mocker.Mock(answer=lambda asked, say: say(_pong(asked)))
         outbox: Any = mocker.Mock(send=self.replayed.extend)
         publisher: Any = mocker.Mock(publish=self.published.append)
         self.intake = Intake("kvm1", journal, jobs, control, outbox, publisher, allowed)
@@ -160,6 +163,41 @@ def test_the_same_id_with_another_body_is_refused(desk: Desk) -> None:
     desk.receive(delivery({**body, "progress": True}))
     assert [reply["code"] for reply in desk.replies] == [ErrorCode.ID_CONFLICT]
     assert len(desk.submitted) == 1
+
+
+SECRET = "storpool://canary4711@mgmt:81/ssd"
+ADD = {"command": "addStoragePool", "name": "p", "url": SECRET}
+
+
+def test_a_secret_is_run_and_not_stored(desk: Desk, tmp_path: Path) -> None:
+    body = request(body=ADD, progress=True)
+    desk.receive(delivery(body))
+    (submitted,) = desk.submitted
+    assert isinstance(submitted.body, AddStoragePool)
+    assert submitted.body.url.get_secret_value() == SECRET
+    (stored,) = desk.journal.unfinished()
+    again = parse_request(stored.body)
+    assert isinstance(again.body, AddStoragePool)
+    assert (again.id, again.progress, again.body.name) == (submitted.id, True, "p")
+    kept = b"".join(file.read_bytes() for file in tmp_path.glob("journal.db*"))
+    assert body["id"].encode() in kept
+    assert b"canary4711" not in kept
+
+
+def test_the_same_id_with_another_secret_is_refused_and_dead_lettered_without_it(desk: Desk) -> None:
+    body = request(body=ADD)
+    desk.receive(delivery(body), delivery(body))
+    assert desk.replies == []
+    desk.receive(delivery({**body, "body": {**ADD, "url": SECRET.replace("canary", "canary2")}}))
+    assert [reply["code"] for reply in desk.replies] == [ErrorCode.ID_CONFLICT]
+    assert b"canary" not in desk.dead[0].body
+    assert parse_request(desk.dead[0].body).id == desk.submitted[0].id
+
+
+def test_a_request_without_a_secret_is_stored_as_it_came(desk: Desk) -> None:
+    good = delivery(b" " + json.dumps(request()).encode())
+    desk.receive(good)
+    assert desk.journal.unfinished()[0].body == good.body
 
 
 def test_progress_is_told_when_it_is_stored(desk: Desk) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
 from fake_host import FakeHost
 from storpool_agent.deadline import Deadline
@@ -21,10 +22,12 @@ from storpool_commands.catalogue import Command
 from storpool_commands.disks import ConnectPhysicalDisk
 from storpool_commands.envelope import Request
 from storpool_commands.errors import ErrorCode
+from storpool_commands.pools import AddStoragePool
 from storpool_commands.volumes import CreateVolume
 
 WAIT_S = 5.0
 CREATE = CreateVolume(size_bytes=512, template="dev")
+ADD = AddStoragePool(name="p", url=SecretStr("SP_API_HTTP=h:1;SP_AUTH_TOKEN=t;SP_TEMPLATE=dev"))
 
 
 class FakeOutbox:
@@ -62,10 +65,10 @@ class Office:
     def keep_busy(self) -> None:
         self.lane.put(self._wait_until_free)
 
-    def submit(self, command: Command = CREATE, *, attempts: int = 0, **envelope: Any) -> str:
+    def submit(self, command: Command = CREATE, *, attempts: int = 0, recovered: bool = False, **envelope: Any) -> str:
         request = Request(id=uuid4(), protocol=1, body=command, **envelope)
         self.journal.accept([Arrival(str(request.id), command.command, b"{}", None, "mgmt")])
-        self.jobs.submit(request, attempts)
+        self.jobs.submit(request, attempts, recovered=recovered)
         return str(request.id)
 
     def _wait_until_free(self) -> None:
@@ -157,6 +160,35 @@ def test_a_request_that_the_agent_never_survived_is_not_run_again(office: Office
     office.submit(attempts=MAX_ATTEMPTS)
     (reply,) = office.outbox.replies(1)
     assert (reply["code"], reply["facts"]["attempts"]) == (ErrorCode.CRASH_LOOP, MAX_ATTEMPTS)
+
+
+@pytest.mark.parametrize(("attempts", "side_effects"), [(0, "none"), (1, "partial")])
+def test_a_request_that_outlived_its_secret_is_not_run(office: Office, attempts: int, side_effects: str) -> None:
+    office.submit(ADD, attempts=attempts, recovered=True)
+    (reply,) = office.outbox.replies(1)
+    assert (reply["code"], reply["sideEffects"]) == (ErrorCode.SECRET_NOT_KEPT, side_effects)
+    assert office.fakes.pools.kept == {}
+
+
+def test_a_request_with_a_secret_is_run_when_it_arrives(office: Office) -> None:
+    office.submit(ADD)
+    assert office.outbox.replies(1)[0]["status"] == "success"
+    assert list(office.fakes.pools.kept) == ["p"]
+
+
+def test_what_is_not_finished_is_counted(office: Office) -> None:
+    office.keep_busy()
+    cancelled = office.submit()
+    office.submit(ConnectPhysicalDisk(volume="~a.b.c"))
+    assert office.jobs.unfinished() == 2
+    office.jobs.cancel(cancelled)
+    assert office.jobs.unfinished() == 1
+    office.free.set()
+    office.outbox.replies(2)
+    done = threading.Event()
+    office.jobs.alongside(frozenset({"volume:a.b.c"}), done.set)
+    assert done.wait(WAIT_S)
+    assert office.jobs.unfinished() == 0
 
 
 def test_a_dry_run_changes_nothing(office: Office) -> None:

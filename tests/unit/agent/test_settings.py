@@ -49,6 +49,10 @@ def loaded(directory: Path, text: str) -> Settings:
         ("[amqp]\nurl = 'amqp://broker/vhost'", "amqp: url must be amqp://host:port"),
         ("[amqp]\nurl = 'amqp://broker'\nca = '/ca.pem'", "amqp: ca, cert and key need an amqps:// url"),
         ("[amqp]\nurl = 'amqps://broker'\ncert = '/c.pem'", "amqp: cert and key belong together"),
+        ("[pools.p]\napi = 'h:1'", "pools.p.template: Field required"),
+        ("[pools.p]\napi = 'h:1'\ntemplate = '../x'", "pools.p.template: String should match pattern"),
+        ("[pools.p]\napi = 'h:1'\ntemplate = 't'\ntokn = 'x'", "pools.p.tokn: no such setting"),
+        ("[pools.'a b']\napi = 'h:1'\ntemplate = 't'", "pools.a b.[key]: String should match pattern"),
         ("[storpool]\nour_id = 0", "storpool.our_id: Input should be greater than or equal to 1"),
     ],
 )
@@ -99,6 +103,35 @@ def test_secrets_are_hidden(tmp_path: Path) -> None:
     assert shown["amqp.url"] == "amqp://broker:5673"
     assert set(shown["storpool.token"]) == {"*"}
     assert (shown["storpool.our_id"], shown["lanes.fast"]) == ("7", "16")
+
+
+POOL = '[pools.fast]\napi = "mgmt:81"\ntemplate = "nvme"\n'
+
+
+def test_a_pool_is_shown_without_its_token(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.touch(mode=0o600)
+    file.write_text("canary-token")
+    shown = effective(loaded(tmp_path, f"{MINIMAL}{POOL}token_file = '{file}'\ncluster_id = 'a.b'\n"))
+    assert "canary" not in str(shown)
+    assert {name: value for name, value in shown.items() if name.startswith("pools.")} == {
+        "pools.fast.api": "mgmt:81",
+        "pools.fast.token": "*" * 10,
+        "pools.fast.token_file": str(file),
+        "pools.fast.template": "nvme",
+        "pools.fast.cluster_id": "a.b",
+    }
+
+
+def test_a_pool_without_a_token_is_no_pool(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match=r"pools\.fast: neither token_file nor token"):
+        effective(loaded(tmp_path, MINIMAL + POOL))
+
+
+def test_the_cluster_id_comes_from_storpools_settings_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings_module, "read_conf", lambda: StorPoolConf(files=(), cluster_id="d.n"))
+    assert storpool_access(loaded(tmp_path, MINIMAL).storpool).cluster_id == "d.n"
+    assert storpool_access(loaded(tmp_path, f"{MINIMAL}cluster_id = 'a.b'").storpool).cluster_id == "a.b"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])

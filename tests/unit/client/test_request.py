@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from storpool_commands import topology
 from storpool_commands.client.request import PATIENCE_S, Terms, check_addressee, encode, exchange_of, patience_s
-from storpool_commands.control import Ping, QueryCommand
+from storpool_commands.control import Drain, Ping, QueryCommand, SetLogLevel
 from storpool_commands.disks import AttachDisk, ConnectPhysicalDisk, DetachDisk
 from storpool_commands.envelope import MAX_BODY_BYTES
 from storpool_commands.parse import parse_any_request, parse_control_request, parse_request
+from storpool_commands.pools import AddStoragePool
 from storpool_commands.volumes import CreateVolume, DeleteVolume
 from storpool_commands.wire import CommandModel
 from unit.commands.samples import COMMAND_SAMPLES, ID, wire_name
@@ -29,6 +31,19 @@ def test_a_host_reads_what_was_meant(command: CommandModel[Any]) -> None:
     assert request.body == command
     assert (request.id, request.deadline, request.traceparent) == (ID, deadline, terms.traceparent)
     assert (request.dry_run, request.progress) == (True, True)
+
+
+def test_a_secret_is_sent_and_not_shown() -> None:
+    url = "storpool://canary4711@mgmt:81/ssd"
+    command = AddStoragePool(name="p", url=SecretStr(url))
+    body = encode(command, ID, topology.COMMANDS, Terms())
+    assert json.loads(body)["body"] == {"command": "addStoragePool", "name": "p", "url": url}
+    assert parse_request(body).body == command
+    assert "canary" not in f"{command!r} {command} {command.model_dump()} {parse_request(body)!r}"
+
+
+def test_what_only_the_control_queue_takes_goes_there() -> None:
+    assert exchange_of(Drain(on=True)) == exchange_of(SetLogLevel(level="debug")) == topology.CONTROL
 
 
 def test_what_is_a_default_is_not_sent() -> None:

@@ -4,17 +4,19 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import click
 import pytest
 from click.testing import CliRunner
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from storpool_commands.client.cli import fields
 from storpool_commands.client.cli.app import program, subcommand_name
 from storpool_commands.client.cli.values import PointInTime, Size
+from storpool_commands.pools import AddStoragePool
 from storpool_commands.wire import CommandModel
 from unit.commands.samples import COMMAND_SAMPLES, wire_name
 
@@ -34,11 +36,46 @@ def test_a_subcommand_is_called_as_on_the_wire(wire: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("sample", COMMAND_SAMPLES, ids=wire_name)
-def test_every_command_can_be_written_as_options(sample: CommandModel[Any]) -> None:
+def test_every_command_can_be_written_as_options(sample: CommandModel[Any], tmp_path: Path) -> None:
     name = subcommand_name(wire_name(sample))
     command = click.Command(name, params=list(fields.options(type(sample))))
-    context = command.make_context(name, list(_written(sample)))
+    context = command.make_context(name, list(_written(sample, tmp_path)))
     assert type(sample)(**fields.values(type(sample), context.params)) == sample
+
+
+def read_secret(given: str, stdin: str = "") -> AddStoragePool:
+    """What add-storage-pool makes of its options."""
+    got: list[Any] = []
+    command = click.Command("add", params=list(fields.options(AddStoragePool)), callback=lambda **it: got.append(it))
+    result = CliRunner().invoke(command, ["--name", "p", "--url-file", given], input=stdin, standalone_mode=False)
+    if result.exception is not None:
+        raise result.exception
+    return AddStoragePool(**fields.values(AddStoragePool, got[0]))
+
+
+def test_a_secret_comes_from_a_file_or_from_stdin(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("storpool://token@h:1/t\n# more\n")
+    expected = AddStoragePool(name="p", url=SecretStr("storpool://token@h:1/t"))
+    assert read_secret(str(file)) == read_secret("-", "storpool://token@h:1/t\n") == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "No such file"), (b"\n", "its first line is empty"), (b"\xff", "not text in UTF-8")]
+)
+def test_a_secret_that_cannot_be_read_is_told(tmp_path: Path, content: bytes | None, says: str) -> None:
+    file = tmp_path / "url"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(click.BadParameter, match=f"{file}: {says}"):
+        read_secret(str(file))
+
+
+def test_a_secret_is_no_argument() -> None:
+    """--url of add-storage-pool is the broker's, as everywhere."""
+    result = CliRunner().invoke(program, ["add-storage-pool", "--host", "h", "--name", "p", "--url", "amqp://b"])
+    assert result.exit_code == 2
+    assert "Missing option '--url-file'" in result.stderr
 
 
 @pytest.mark.parametrize("sample", COMMAND_SAMPLES, ids=wire_name)
@@ -87,15 +124,19 @@ def test_a_point_in_time_has_a_zone() -> None:
         PointInTime()("2026-01-31T12:00:00")
 
 
-def _written(model: BaseModel, prefix: str = "--") -> Iterator[str]:
-    """The options that an operator would write."""
+def _written(model: BaseModel, directory: Path, prefix: str = "--") -> Iterator[str]:
+    """The options that an operator would write; secrets are in files."""
     for name in sorted(model.model_fields_set - {"command"}):
         flag = f"{prefix}{name.replace('_', '-')}"
         match getattr(model, name):
             case bool(value):
                 yield flag if value else flag.replace("--", "--no-", 1)
             case BaseModel() as nested:
-                yield from _written(nested, f"{flag}-")
+                yield from _written(nested, directory, f"{flag}-")
+            case SecretStr() as secret:
+                file = directory / name
+                file.write_text(f"{secret.get_secret_value()}\n")
+                yield from (f"{flag}-file", str(file))
             case dict(pairs):
                 for key, value in pairs.items():
                     yield from (flag, f"{key}={value}")

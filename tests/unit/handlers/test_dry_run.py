@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from fake_host import FakeHost
 from fakes_domains import FakeMachine
-from storpool_commands import catalogue, disks, pools, snapshots, tags, vm_snapshots, volumes
+from storpool_commands import control, disks, pools, snapshots, tags, vm_snapshots, volumes
 from storpool_commands.catalogue import Command
 from storpool_commands.dry_run import DryRun
 from storpool_commands.envelope import Failure, Success
@@ -68,7 +68,7 @@ def planned(vm: str) -> dict[str, Command]:
         pools.RemoveStoragePool(name="fast"),
         pools.GetPoolStats(),
         pools.GetHostInfo(),
-        catalogue.Ping(),
+        control.Ping(),
     ]
     return {wire_name(command): command for command in wanted}
 

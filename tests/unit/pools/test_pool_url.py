@@ -119,7 +119,7 @@ def test_both_forms_are_read(text: str, api: str, token: str) -> None:
     ],
 )
 def test_what_is_wrong_is_named_and_not_shown(text: str, says: str) -> None:
-    with pytest.raises(ValueError) as wrong:
+    with pytest.raises(ValueError, match="url") as wrong:
         parse(SecretStr(text))
     said = f"{wrong.value} {wrong.value!r}"
     assert says in said

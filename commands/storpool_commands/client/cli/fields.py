@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from uuid import UUID
 
 import click
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from storpool_commands.client.cli.values import KeyValue, Size
+from storpool_commands.client.cli.values import KeyValue, SecretFile, Size
 
 
 def options(model: type[BaseModel], prefix: str = "") -> Iterator[click.Option]:
@@ -56,7 +56,7 @@ def _kind(annotation: Any) -> Any:
 
 
 def _option(name: str, kind: Any, field: FieldInfo) -> click.Option:
-    flag = "--" + name.replace("_", "-")
+    flag = "--" + name.replace("_", "-") + ("-file" if kind is SecretStr else "")
     repeated = get_origin(kind) in {dict, list}
     unset: dict[str, Any] = {"default": None} if kind is bool else {}  # not the False of a flag
     return click.Option(
@@ -78,11 +78,13 @@ def _parameter_type(name: str, kind: Any) -> Any:
         return KeyValue()
     if kind is int and name.endswith("_bytes"):
         return Size()
-    return {int: click.INT, float: click.FLOAT, UUID: click.UUID}.get(kind, click.STRING)
+    return {int: click.INT, float: click.FLOAT, UUID: click.UUID, SecretStr: SecretFile()}.get(kind, click.STRING)
 
 
 def _help(field: FieldInfo, *, repeated: bool) -> str:
     parts = [field.description] if field.description else []
+    if _kind(field.annotation) is SecretStr:
+        parts.insert(0, "The first line of a file, or - for stdin:")
     if not field.is_required() and field.default not in (None, {}, []) and "Default:" not in (field.description or ""):
         parts.append(f"[default: {_spelt(field.default)}]")
     if repeated:

@@ -3,10 +3,13 @@
 """What an option's text may be."""
 
 import re
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import SecretStr
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
 
@@ -33,6 +36,26 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg]
         if not equals:
             self.fail("must be key=value", param, ctx)
         return key, text
+
+
+class SecretFile(click.ParamType):  # type: ignore[type-arg]
+    """A secret in the first line of a file, or of stdin: arguments are seen by everybody on the machine."""
+
+    name = "file|-"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SecretStr:
+        if isinstance(value, SecretStr):
+            return value
+        try:
+            text = sys.stdin.readline() if value == "-" else Path(value).read_text(encoding="utf-8")
+        except OSError as error:
+            self.fail(f"{value}: {error.strerror}", param, ctx)
+        except UnicodeDecodeError:
+            self.fail(f"{value}: not text in UTF-8", param, ctx)
+        secret = text.partition("\n")[0].strip()
+        if not secret:
+            self.fail(f"{'stdin' if value == '-' else value}: its first line is empty", param, ctx)
+        return SecretStr(secret)
 
 
 class PointInTime(click.ParamType):  # type: ignore[type-arg]
