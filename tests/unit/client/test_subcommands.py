@@ -140,5 +140,9 @@ def _written(model: BaseModel, directory: Path, prefix: str = "--") -> Iterator[
             case dict(pairs):
                 for key, value in pairs.items():
                     yield from (flag, f"{key}={value}")
+            case list(items):
+                for item in items:
+                    pair = "=".join(str(each) for _, each in item) if isinstance(item, BaseModel) else item
+                    yield from (flag, pair)
             case str() | int() | float() | UUID() as value:
                 yield from (flag, str(value))

@@ -39,10 +39,29 @@ def values(model: type[BaseModel], given: Mapping[str, Any], prefix: str = "") -
                 found[name] = kind.model_validate(nested)
             continue
         value = given.get(f"{prefix}{name}")
-        if value is None or value == ():
-            continue
-        found[name] = dict(value) if get_origin(kind) is dict else list(value) if get_origin(kind) is list else value
+        if value is not None and value != ():
+            found[name] = _collected(kind, value)
     return found
+
+
+def _collected(kind: Any, value: Any) -> Any:
+    """What an option was given once or several times, as its field takes it."""
+    if get_origin(kind) is dict:
+        return dict(value)
+    if (pair := _pair(kind)) is not None:
+        return [pair.model_validate(dict(zip(pair.model_fields, both, strict=True))) for both in value]
+    return list(value) if get_origin(kind) is list else value
+
+
+def _pair(kind: Any) -> type[BaseModel] | None:
+    """The model of a list whose every item has two words: written as `first=second`."""
+    item = _kind(get_args(kind)[0]) if get_origin(kind) is list else None
+    return item if isinstance(item, type) and issubclass(item, BaseModel) and len(item.model_fields) == 2 else None
+
+
+def _is_flag(kind: Any) -> bool:
+    """Also a field that can only be said or left out."""
+    return kind is bool or (get_origin(kind) is Literal and get_args(kind) == (True,))
 
 
 def _kind(annotation: Any) -> Any:
@@ -58,7 +77,7 @@ def _kind(annotation: Any) -> Any:
 def _option(name: str, kind: Any, field: FieldInfo) -> click.Option:
     flag = "--" + name.replace("_", "-") + ("-file" if kind is SecretStr else "")
     repeated = get_origin(kind) in {dict, list}
-    unset: dict[str, Any] = {"default": None} if kind is bool else {}  # not the False of a flag
+    unset: dict[str, Any] = {"is_flag": True, "default": None} if _is_flag(kind) else {}  # not the False of a flag
     return click.Option(
         [f"{flag}/--no-{flag[2:]}" if kind is bool else flag, name],
         type=_parameter_type(name, kind),
@@ -70,11 +89,11 @@ def _option(name: str, kind: Any, field: FieldInfo) -> click.Option:
 
 
 def _parameter_type(name: str, kind: Any) -> Any:
-    if kind is bool:
+    if _is_flag(kind):
         return None
     if get_origin(kind) is Literal:
         return click.Choice([str(each) for each in get_args(kind)])
-    if get_origin(kind) is dict:
+    if get_origin(kind) is dict or _pair(kind) is not None:
         return KeyValue()
     if kind is int and name.endswith("_bytes"):
         return Size()
