@@ -12,15 +12,17 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from storpool_agent import app, cli
-from storpool_agent.settings import Settings, load
+from storpool_agent.settings import Pool, Settings, load
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 UNIT = SYSTEMD / "storpool-agent.service"
 EXAMPLE = SYSTEMD / "agent.toml.example"
 VERIFY_TIMEOUT_S = 30.0
-SETTING = re.compile(r"^#(\w+ = .+)$", re.MULTILINE)
+SETTING = re.compile(r"^#(\w+ = .+|\[[\w.]+\])$", re.MULTILINE)
 HOST_NAME = "host"
 """The one setting whose default depends on the machine."""
+EXAMPLE_POOL = "fast"
+"""There are none by default."""
 
 
 def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
@@ -85,7 +87,9 @@ def defaults(model: type[BaseModel]) -> dict[str, Any]:
     """As TOML would have them."""
     found: dict[str, Any] = {}
     for name, field in model.model_fields.items():
-        if isinstance(field.default, BaseModel):
+        if name == "pools":
+            found[name] = {EXAMPLE_POOL: dict.fromkeys(Pool.model_fields)}
+        elif isinstance(field.default, BaseModel):
             found[name] = defaults(type(field.default))
         elif isinstance(field.default, SecretStr):
             found[name] = field.default.get_secret_value()
