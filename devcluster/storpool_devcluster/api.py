@@ -19,8 +19,10 @@ from storpool_devcluster import fault_actions as act
 from storpool_devcluster import fault_effects
 from storpool_devcluster.answers import ApiFailure, Json, missing, open_at
 from storpool_devcluster.calls import QUERIES
+from storpool_devcluster.calls.call import Served
 from storpool_devcluster.cluster import Cluster
 from storpool_devcluster.faults import Facts, Faults, named_clients, reassign_items
+from storpool_devcluster.gids import cluster_of
 from storpool_devcluster.request_log import RequestLog
 from storpool_devcluster.server import Lost, Reply, Request
 
@@ -33,6 +35,8 @@ PREFIX = "/ctrl/1.0/"
 class Route:
     query: str
     arg: str
+    home: str = ""
+    """The id of the cluster that it is for."""
     multi_cluster: bool = False
     all_clusters: bool = False
 
@@ -121,15 +125,24 @@ class Api:
         except ValueError:
             raise ApiFailure("invalidParam", "The body is not JSON") from None
         effects = fault_effects.on_devices(actions)
-        return query.answer(self._cluster, route.arg, arguments, multi_cluster=route.multi_cluster, effects=effects)
+        if route.all_clusters and method == "GET":
+            each_alone = (Served(home, multi_cluster=True, only_home=True) for home in self._cluster.options.clusters)
+            every = [query.answer(self._cluster, route.arg, arguments, effects, served) for served in each_alone]
+            return {"clusters": [{"response": {"data": data}} for data in every]}
+        served = Served(route.home, route.multi_cluster, only_home=not route.multi_cluster)
+        return query.answer(self._cluster, route.arg, arguments, effects, served)
 
     def _success(self, route: Route, data: Json, method: str) -> Reply:
-        if route.all_clusters:
-            data = {"clusters": [{"response": {"data": data}}]}
         answer: dict[str, Any] = {"generation": self._cluster.state.generation, "data": data}
         if route.multi_cluster and method == "POST":
-            answer["clusterId"] = self._cluster.options.cluster_id
+            answer["clusterId"] = self._home(route, data)
         return Reply(200, json.dumps(answer, separators=(",", ":")).encode())
+
+    def _home(self, route: Route, data: Json) -> str:
+        """The cluster of what the call was about."""
+        made = data.get("globalId") if isinstance(data, dict) else None
+        found = self._cluster.state.find(f"~{made}" if made else route.arg)
+        return cluster_of(found.gid) if found else route.home
 
     def _failure(self, failure: ApiFailure) -> Reply:
         status = failure.status or self._cluster.options.error_status
@@ -149,16 +162,21 @@ class Api:
 
     def _route(self, path: str) -> Route:
         parts = [unquote(part) for part in path.removeprefix(PREFIX).split("/")]
+        home = self._cluster.options.cluster_id
         if parts[0] == "RemoteCommand" and len(parts) > 2:
-            options = self._cluster.options
-            if parts[1] not in (options.cluster_name, f"~{options.cluster_id}"):
-                raise missing("Cluster", parts[1])
+            home = self._cluster_named(parts[1])
             parts = parts[2:]
         multi_cluster = parts[0] == "MultiCluster"
         parts = parts[multi_cluster:]
         all_clusters = multi_cluster and parts[:1] == ["AllClusters"]
         parts = parts[all_clusters:]
-        return Route(parts[0] if parts else "", "/".join(parts[1:]), multi_cluster, all_clusters)
+        return Route(parts[0] if parts else "", "/".join(parts[1:]), home, multi_cluster, all_clusters)
+
+    def _cluster_named(self, reference: str) -> str:
+        for home, name in self._cluster.options.clusters.items():
+            if reference in (name, f"~{home}"):
+                return home
+        raise missing("Cluster", reference)
 
 
 def _json_text(request: Request, parameters: str) -> bytes:

@@ -62,6 +62,16 @@ def _parse_limit(text: str | None) -> Limit:
     return int(text) if text and text != "-" else "-"
 
 
+def _parse_clusters(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    clusters: dict[str, str] = {}
+    for value in values:
+        found = re.fullmatch(r"([a-z0-9]+\.[a-z0-9]+)=([A-Za-z0-9_.:-]{1,63})", value)
+        if found is None:
+            raise click.BadParameter(f"{value}: want ID=NAME, such as d.m=far")
+        clusters[found[1]] = found[2]
+    return clusters
+
+
 @main.command()
 @click.option("--state", type=click.Path(path_type=Path), required=True, help="Directory for all that is kept.")
 @click.option("--listen", default="127.0.0.1:8181", show_default=True, callback=_parse_address, help="Port 0: any.")
@@ -78,6 +88,14 @@ def _parse_limit(text: str | None) -> Limit:
 )
 @click.option("--cluster-id", default="d.n", show_default=True)
 @click.option("--cluster-name", default="dev", show_default=True)
+@click.option(
+    "--remote-cluster",
+    "remote_clusters",
+    multiple=True,
+    callback=_parse_clusters,
+    metavar="ID=NAME",
+    help="Another cluster of the multi-cluster, which RemoteCommand reaches.",
+)
 @click.option("--template", "templates", multiple=True, default=("dev",), show_default=True)
 @click.option("--devices", type=click.Choice(["loop", "files", "none"]), default="loop", show_default=True)
 @click.option("--pool-gib", type=click.IntRange(1), default=DEFAULT_POOL_BYTES // _GIB, show_default=True)
@@ -86,6 +104,7 @@ def _parse_limit(text: str | None) -> Limit:
 @click.option("--unnamed-links/--no-unnamed-links", default=True, show_default=True, help="Make storpool/~<gid>.")
 @click.option("--busy-udev", is_flag=True, help="A udev worker that probes a device makes its detach busy.")
 @click.option("--revert-attached", is_flag=True, help="Let VolumeRevert work on an attached volume.")
+@click.option("--revert-resets-limits", is_flag=True, help="VolumeRevert gives a volume its template's limits.")
 @click.option(
     "--qos",
     "tiers",

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 from storpool_devcluster.cluster import Cluster
+from storpool_devcluster.gids import cluster_of
 from storpool_devcluster.records import Volume
 
 
@@ -25,7 +26,7 @@ def make_snapshot(
     [I] That of an unnamed volume stays unnamed: `~<gid>@<number>` is no name that StorPool's client takes.
     The volume's tags are not handed on.
     """
-    gid, number = cluster.state.new_gid()
+    gid, number = cluster.state.new_gid(cluster_of(volume.gid))
     auto_name = auto_name and bool(volume.name)
     cluster.backing.clone(volume.gid, gid, volume.size_bytes)
     cluster.state.put(replace(volume, parent=gid))

@@ -36,6 +36,8 @@ class Options:
     """Client id to its device directory; None: bookkeeping only."""
     cluster_id: str = "d.n"
     cluster_name: str = "dev"
+    remote_clusters: dict[str, str] = field(default_factory=dict[str, str])
+    """Names by id: other clusters of the multi-cluster, which RemoteCommand reaches."""
     templates: tuple[str, ...] = ("dev",)
     devices: Literal["loop", "files", "none"] = "loop"
     pool_bytes: int = pool.DEFAULT_POOL_BYTES
@@ -49,9 +51,16 @@ class Options:
     """Let a udev worker that probes a device make its detach busy, as it happens on a real host."""
     revert_attached: bool = False
     """[I] Allow VolumeRevert of an attached volume."""
+    revert_resets_limits: bool = False
+    """[I] VolumeRevert gives the volume the limits of its template."""
     tiers: dict[str, Tier] = field(default_factory=dict[str, Tier])
     """By the value of the tag `qc`."""
     qos_interval_s: float = 60.0
+
+    @property
+    def clusters(self) -> dict[str, str]:
+        """Names by id, the one that serves the API first."""
+        return {self.cluster_id: self.cluster_name, **self.remote_clusters}
 
 
 @dataclass(frozen=True)

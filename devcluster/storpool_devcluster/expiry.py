@@ -40,11 +40,11 @@ def delete_snapshot(cluster: Cluster, snapshot: Volume) -> None:
 
 
 def expire(cluster: Cluster) -> None:
-    """Delete what has reached its targetDeleteDate. An attached snapshot is looked at again later."""
+    """Delete what has reached its targetDeleteDate. An attached or exported snapshot is looked at again later."""
     now = time.time()
     for snapshot in cluster.state.volumes.all():
         if snapshot.snapshot and not snapshot.deleted and 0 < snapshot.delete_at_s <= now:
             with cluster.state.change():
                 current = cluster.state.volumes.get(snapshot.gid)
-                if current == snapshot and not cluster.state.attachments_of(snapshot.gid):
+                if current == snapshot and not snapshot.exported_to and not cluster.state.attachments_of(snapshot.gid):
                     delete_snapshot(cluster, snapshot)

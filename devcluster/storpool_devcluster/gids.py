@@ -9,6 +9,10 @@ def global_id(cluster_id: str, counter: int) -> str:
     return f"{cluster_id}.{_base36(counter)}"
 
 
+def cluster_of(gid: str) -> str:
+    return gid.rpartition(".")[0]
+
+
 def _base36(number: int) -> str:
     digits = ""
     while True:

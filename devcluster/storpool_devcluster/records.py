@@ -49,6 +49,8 @@ class Volume:
     deleted: bool = False
     """Stays for its children's sake, cannot be used."""
     delete_at_s: int = 0
+    exported_to: tuple[str, ...] = ()
+    """Snapshots: the locations that may fetch it."""
 
     @property
     def label(self) -> str:

@@ -69,10 +69,10 @@ class State:
         """Run it when the change has been committed, and not at all if it is taken back."""
         self._afterwards.append(action)
 
-    def new_gid(self) -> tuple[str, int]:
+    def new_gid(self, cluster_id: str | None = None) -> tuple[str, int]:
         number = self.counters.volumes + 1
         self._count(volumes=number)
-        return global_id(self.cluster_id, number), number
+        return global_id(cluster_id or self.cluster_id, number), number
 
     def new_template_number(self) -> int:
         number = self.counters.templates + 1

@@ -4,7 +4,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -21,7 +21,7 @@ from storpool_agent.errors import (
     VolumeNotFound,
 )
 from storpool_agent.host import Devices, StorPool
-from storpool_agent.storpool.model import NewVolume, Volume, VolumeChange
+from storpool_agent.storpool.model import NewSnapshot, NewVolume, Volume, VolumeChange
 from storpool_commands.references import Reference
 
 MIB = 1 << 20
@@ -36,10 +36,14 @@ class Storage:
     devices: Devices
     opened: Callable[[str], AbstractContextManager[None]]
     """While inside, a process has the device of this global id open."""
-    snapshot: Callable[[Volume], Volume]
-    """Take one."""
     attach_elsewhere: Callable[[Volume], int]
     """At another client; its id."""
+    export: Callable[[Volume], None]
+    """Let another location have this snapshot."""
+    write: Callable[[Volume, str], None]
+    """On a volume that is attached nowhere, which it is again afterwards."""
+    read: Callable[[Volume], str]
+    """What was written last on a volume or a snapshot that is attached nowhere; empty when nothing was."""
 
 
 def soon() -> Deadline:
@@ -60,6 +64,11 @@ def attached(storage: Storage) -> Volume:
     volume = made(storage)
     storage.storpool.attach(volume, "rw", "export", soon())
     return volume
+
+
+def limits(storage: Storage, volume: Volume) -> tuple[int | None, int | None]:
+    found = storage.storpool.volume(volume.reference, soon())
+    return found.iops, found.bandwidth_kib_sec
 
 
 class StorageContract:
@@ -117,6 +126,7 @@ class StorageContract:
         assert device == storage.devices.look(volume.global_id)
         assert (device.size_bytes, device.mode) == (MIB, "rw")
         assert device.link == storage.devices.link(volume.global_id)
+        assert list(storage.devices.linked()) == [volume.global_id]
         listed = storage.storpool.attachments(soon())
         assert [(each.global_id, each.client, each.mode) for each in listed] == [(volume.global_id, 1, "rw")]
 
@@ -147,7 +157,7 @@ class StorageContract:
             storage.devices.wait_ready(volume.global_id, MIB, "ro", shortly())
 
     def test_a_snapshot_is_found_and_attached_read_only(self, storage: Storage) -> None:
-        snapshot = storage.snapshot(made(storage))
+        snapshot = storage.storpool.take_snapshot(made(storage), NewSnapshot(), "r2", soon())
         assert snapshot.snapshot
         storage.storpool.attach(snapshot, "ro", "export", soon())
         device = storage.devices.wait_ready(snapshot.global_id, MIB, "ro", soon())
@@ -162,6 +172,7 @@ class StorageContract:
         storage.devices.wait_gone(volume.global_id, device, soon())
         assert storage.devices.look(volume.global_id) is None
         assert storage.storpool.attachments(soon()) == ()
+        assert list(storage.devices.linked()) == []
         storage.storpool.detach(volume, soon())
 
     def test_an_open_device_stays_and_its_holder_is_named(self, storage: Storage) -> None:
@@ -204,10 +215,13 @@ class StorageContract:
         assert dict(storage.storpool.volume(volume.reference, soon()).tags) == {"b": "2", "sp-op": "r1"}
 
     def test_a_limit_of_zero_is_no_limit(self, storage: Storage) -> None:
-        volume = storage.storpool.create_volume(NewVolume(MIB, "dev", iops=1000), "r1", soon())
-        assert storage.storpool.volume(volume.reference, soon()).iops == 1000
+        wanted = NewVolume(MIB, "dev", iops=1000, bandwidth_kib_sec=2048)
+        volume = storage.storpool.create_volume(wanted, "r1", soon())
+        assert limits(storage, volume) == (1000, 2048)
         storage.storpool.update_volume(volume, VolumeChange(iops=0), soon())
-        assert storage.storpool.volume(volume.reference, soon()).iops is None
+        assert limits(storage, volume) == (None, 2048)
+        storage.storpool.update_volume(volume, VolumeChange(iops=5, bandwidth_kib_sec=0), soon())
+        assert limits(storage, volume) == (5, None)
 
     def test_an_attached_volume_is_not_deleted(self, storage: Storage) -> None:
         volume = made(storage)
@@ -221,3 +235,47 @@ class StorageContract:
         storage.storpool.delete_volume(volume, soon())
         with pytest.raises(VolumeNotFound):
             storage.storpool.volume(volume.reference, soon())
+
+    def test_released_volumes_are_attached_nowhere(self, storage: Storage) -> None:
+        here, snapshot = (
+            attached(storage),
+            storage.storpool.take_snapshot(made(storage, "r2"), NewSnapshot(), "r3", soon()),
+        )
+        storage.attach_elsewhere(here)
+        storage.storpool.attach(snapshot, "ro", "export", soon())
+        other = made(storage, "r4")
+        storage.attach_elsewhere(other)
+        storage.storpool.release([here, snapshot], soon())
+        assert [each.global_id for each in storage.storpool.attachments(soon())] == [other.global_id]
+        storage.storpool.release([here, snapshot], soon())
+        storage.storpool.release([], soon())
+
+    def test_none_is_released_while_one_is_open_unless_by_force(self, storage: Storage) -> None:
+        opened, closed = attached(storage), made(storage, "r2")
+        storage.attach_elsewhere(closed)
+        with storage.opened(opened.global_id):
+            with pytest.raises(VolumeBusy) as caught:
+                storage.storpool.release([closed, opened], shortly())
+            assert caught.value.facts["volume"] == opened.global_id
+            assert len(storage.storpool.attachments(soon())) == 2
+            storage.storpool.release([closed, opened], soon(), force=True)
+        assert storage.storpool.attachments(soon()) == ()
+
+    def test_none_is_released_when_one_does_not_exist(self, storage: Storage) -> None:
+        volume = attached(storage)
+        with pytest.raises(VolumeNotFound, match="zzz"):
+            storage.storpool.release([volume, NOWHERE], soon())
+        with pytest.raises(SnapshotNotFound):
+            storage.storpool.release([replace(volume, snapshot=True)], soon())
+        assert len(storage.storpool.attachments(soon())) == 1
+
+    def test_the_room_of_a_template_is_told(self, storage: Storage) -> None:
+        storage.storpool.take_snapshot(made(storage), NewSnapshot(), "r2", soon())
+        (space,) = storage.storpool.templates(soon())
+        assert (space.name, space.volumes, space.snapshots) == ("dev", 1, 1)
+        assert 0 < space.free_bytes <= space.capacity_bytes
+
+    def test_the_services_have_our_client(self, storage: Storage) -> None:
+        services = storage.storpool.services(soon())
+        assert services.cluster_status == "running"
+        assert ("running", True) in {(each.status, each.client == storage.storpool.our_id) for each in services.clients}

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from contract.snapshots import SnapshotContract
 from contract.storage import Storage, StorageContract
 from fakes import FakeDevices, FakeStorPool
 from storpool_agent.storpool.model import Volume
@@ -15,7 +16,7 @@ from storpool_commands.disks import Holder
 
 @pytest.fixture
 def storage() -> Storage:
-    storpool = FakeStorPool()
+    storpool = FakeStorPool(clusters={"d.n", "d.m"})
 
     @contextmanager
     def opened(global_id: str) -> Iterator[None]:
@@ -23,15 +24,21 @@ def storage() -> Storage:
         yield
         del storpool.openers[global_id]
 
-    def snapshot(volume: Volume) -> Volume:
-        return storpool.add(volume.size_bytes, snapshot=True)
-
     def attach_elsewhere(volume: Volume) -> int:
         storpool.attach_elsewhere(volume, client=2)
         return 2
 
-    return Storage(storpool, FakeDevices(storpool), opened, snapshot, attach_elsewhere)
+    def export(snapshot: Volume) -> None:
+        storpool.exported.add(snapshot.global_id)
+
+    def write(volume: Volume, text: str) -> None:
+        storpool.contents[volume.global_id] = text
+
+    def read(volume: Volume) -> str:
+        return storpool.contents.get(volume.global_id, "")
+
+    return Storage(storpool, FakeDevices(storpool), opened, attach_elsewhere, export, write, read)
 
 
-class TestFakes(StorageContract):
+class TestFakes(StorageContract, SnapshotContract):
     pass

@@ -223,6 +223,11 @@ def of_revert(refusal: Refusal, volume: Volume, snapshot: Volume) -> AgentError:
 
 def of_delete(refusal: Refusal, volume: Volume) -> AgentError:
     what = f"{_kind(volume.snapshot)} {volume.reference}"
+    if _STILL_EXPORTED in refusal.refused.descr:
+        return StillExported(
+            f"StorPool keeps {what}: another location has it ({refusal}): unexport it there, then delete it again",
+            **{_kind(volume.snapshot): volume.global_id, **refusal.facts},
+        )
     if refusal.name == "busy" or refusal.open_at is not None:
         return VolumeBusy(
             f"StorPool keeps {what}: it is attached ({refusal}): detach it everywhere, then delete it again",
@@ -231,11 +236,6 @@ def of_delete(refusal: Refusal, volume: Volume) -> AgentError:
                 **({"client": refusal.open_at} if refusal.open_at else {}),
                 **refusal.facts,
             },
-        )
-    if _STILL_EXPORTED in refusal.refused.descr:
-        return StillExported(
-            f"StorPool keeps {what}: another location has it ({refusal}): unexport it there, then delete it again",
-            **{_kind(volume.snapshot): volume.global_id, **refusal.facts},
         )
     return other(refusal, f"delete {what}", volume=volume.global_id)
 

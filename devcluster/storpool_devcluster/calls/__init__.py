@@ -7,6 +7,7 @@ from typing import Any
 from storpool_devcluster.calls import (
     attachments,
     clients,
+    exports,
     groups,
     services,
     snapshots,
@@ -16,6 +17,6 @@ from storpool_devcluster.calls import (
 )
 from storpool_devcluster.calls.call import Query
 
-_FAMILIES = (volumes, volume_reads, snapshots, groups, attachments, clients, services, templates)
+_FAMILIES = (volumes, volume_reads, snapshots, groups, exports, attachments, clients, services, templates)
 
 QUERIES: dict[str, Query[Any]] = {query.name: query for family in _FAMILIES for query in family.QUERIES}

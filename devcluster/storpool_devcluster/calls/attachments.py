@@ -59,7 +59,7 @@ ReassignWaitBody = Annotated[ReassignWait, BeforeValidator(_as_dict)]
 
 def list_all(call: Call[Nothing]) -> Json:
     cluster = call.cluster
-    items = cluster.state.attachments.all()
+    items = [item for item in cluster.state.attachments.all() if call.lists(item.gid)]
     return [shapes.attachment(cluster, item, multi_cluster=call.multi_cluster) for item in items]
 
 

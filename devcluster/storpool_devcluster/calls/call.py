@@ -13,6 +13,7 @@ from storpool_devcluster import answers
 from storpool_devcluster.answers import Json
 from storpool_devcluster.cluster import Cluster
 from storpool_devcluster.effects import Effects
+from storpool_devcluster.gids import cluster_of
 
 BodyT = TypeVar("BodyT")
 
@@ -42,6 +43,15 @@ class Nothing(Body):
 
 
 @dataclass(frozen=True)
+class Served:
+    """By whom a call is answered."""
+
+    home: str
+    multi_cluster: bool = False
+    only_home: bool = False
+
+
+@dataclass(frozen=True)
 class Call(Generic[BodyT]):
     cluster: Cluster
     arg: str
@@ -49,6 +59,13 @@ class Call(Generic[BodyT]):
     body: BodyT
     multi_cluster: bool = False
     effects: Effects = field(default_factory=Effects)
+    home: str = ""
+    """The id of the cluster that serves the call."""
+    only_home: bool = False
+    """It knows nothing of the other clusters."""
+
+    def lists(self, gid: str) -> bool:
+        return not self.only_home or cluster_of(gid) == self.home
 
 
 @dataclass(frozen=True)
@@ -65,16 +82,14 @@ class Query(Generic[BodyT]):
     def __post_init__(self) -> None:
         object.__setattr__(self, "adapter", TypeAdapter(self.body))
 
-    def answer(
-        self, cluster: Cluster, arg: str, json: object, *, multi_cluster: bool, effects: Effects | None = None
-    ) -> Json:
+    def answer(self, cluster: Cluster, arg: str, json: object, effects: Effects, served: Served) -> Json:
         if self.takes_arg != bool(arg):
             raise answers.invalid(f"{self.name} takes {'an' if self.takes_arg else 'no'} argument in its path")
         try:
             body = self.adapter.validate_python(json, context={"strict": cluster.options.strict})
         except ValidationError as error:
             raise answers.invalid(_first_problem(error)) from None
-        return self.run(Call(cluster, arg, body, multi_cluster, effects or Effects()))
+        return self.run(Call(cluster, arg, body, served.multi_cluster, effects, served.home, served.only_home))
 
 
 def ok(cluster: Cluster, **members: Json) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 from typing import Any
 
 from storpool_devcluster.cluster import Cluster
+from storpool_devcluster.gids import cluster_of
 from storpool_devcluster.records import Attachment, Policy, Template, Volume
 
 OBJECT_BYTES = 32 << 20  # a volume is stored in objects of this size
@@ -36,7 +37,8 @@ def volume(cluster: Cluster, item: Volume, *, multi_cluster: bool = False) -> Sh
     if item.snapshot:
         shape |= _snapshot_members(cluster, item)
     if multi_cluster:
-        shape |= {"clusterName": cluster.options.cluster_name, "clusterId": cluster.options.cluster_id}
+        home = cluster_of(item.gid)
+        shape |= {"clusterName": cluster.options.clusters[home], "clusterId": home}
     return shape
 
 
@@ -67,7 +69,8 @@ def attachment(cluster: Cluster, item: Attachment, *, multi_cluster: bool = Fals
         "pos": item.position,
     }
     if multi_cluster:
-        shape |= {"cluster": cluster.options.cluster_name, "clusterId": cluster.options.cluster_id}
+        home = cluster_of(item.gid)
+        shape |= {"cluster": cluster.options.clusters[home], "clusterId": home}
     return shape
 
 

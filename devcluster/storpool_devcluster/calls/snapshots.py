@@ -82,7 +82,7 @@ def delete_by_id(call: Call[Nothing]) -> Json:
 
 
 def list_all(call: Call[Nothing]) -> Json:
-    return [_shape(call, item) for item in call.cluster.state.volumes.all() if item.snapshot]
+    return [_shape(call, item) for item in _all(call)]
 
 
 def list_one(call: Call[Nothing]) -> Json:
@@ -99,17 +99,22 @@ def info(call: Call[Nothing]) -> Json:
 
 
 def space(call: Call[Nothing]) -> Json:
-    snapshots = (item for item in call.cluster.state.volumes.all() if item.snapshot)
-    return [_shape(call, item) | space_members(call, item) for item in snapshots]
+    return [_shape(call, item) | space_members(call, item) for item in _all(call)]
+
+
+def _all(call: Call[Nothing]) -> list[Volume]:
+    return [item for item in call.cluster.state.volumes.all() if item.snapshot and call.lists(item.gid)]
 
 
 def _delete(call: Call[Nothing], reference: str) -> Json:
-    """[I] An attached snapshot is `busy`."""
+    """[I] An attached snapshot is `busy`; [U] one that is exported is refused with this text, [X] by this name."""
     cluster = call.cluster
     with cluster.state.change():
         snapshot = cluster.state.snapshot(reference)
         if cluster.state.attachments_of(snapshot.gid):
             raise answers.busy(f"Snapshot '{snapshot.label}' is attached")
+        if snapshot.exported_to:
+            raise answers.busy(f"Snapshot '{snapshot.label}' is still exported to {', '.join(snapshot.exported_to)}")
         expiry.delete_snapshot(cluster, snapshot)
     return ok(cluster)
 

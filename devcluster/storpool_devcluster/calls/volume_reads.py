@@ -28,7 +28,7 @@ _HEALTHY: dict[str, Any] = {
 
 
 def list_all(call: Call[Nothing]) -> Json:
-    return [_shape(call, item) for item in call.cluster.state.volumes.all() if not item.snapshot]
+    return [_shape(call, item) for item in _only(call, snapshots=False)]
 
 
 def list_one(call: Call[Nothing]) -> Json:
@@ -92,7 +92,7 @@ def space_members(call: Call[Nothing], item: Volume) -> Shape:
 
 
 def _only(call: Call[Nothing], *, snapshots: bool) -> list[Volume]:
-    return [item for item in call.cluster.state.volumes.all() if item.snapshot == snapshots]
+    return [item for item in call.cluster.state.volumes.all() if item.snapshot == snapshots and call.lists(item.gid)]
 
 
 def _shape(call: Call[Nothing], item: Volume) -> Shape:

@@ -3,7 +3,8 @@
 """Calls that make, change and delete volumes.
 
 [I] Shrinking without shrinkOk, a size below the parent's and a volume without any size are `invalidParam`.
-[I] VolumeRevert of an attached volume is `busy` (switch: `--revert-attached`).
+[I] VolumeRevert of an attached volume is `busy` (switch: `--revert-attached`), and keeps the volume's limits (switch:
+`--revert-resets-limits`).
 """
 
 import time
@@ -17,6 +18,7 @@ from storpool_devcluster.calls.bodies import Appointment, OnAttached, PolicyBody
 from storpool_devcluster.calls.call import Body, Call, Query, ok
 from storpool_devcluster.cloning import make_snapshot
 from storpool_devcluster.cluster import Cluster
+from storpool_devcluster.gids import cluster_of
 from storpool_devcluster.names import Reference, Size, TemplateName, VolumeName, check_reference
 from storpool_devcluster.reassignment import detach_everywhere
 from storpool_devcluster.records import Template, Volume
@@ -53,12 +55,13 @@ def create(call: Call[VolumeCreate]) -> Json:
         cluster.state.require_free(body.name)
         template = cluster.state.template(body.template) if body.template else None
         origin = _check_origin(cluster, body, template)
+        home = _home(call, origin)
         size = _wanted_size(body, template, origin)
         auto_name: dict[str, Json] = {}
         if origin is not None and not origin.snapshot:
             origin = make_snapshot(cluster, origin, auto_name=True, transient=True, bound=True)
             auto_name = {"autoName": origin.name} if origin.name else {}
-        volume = _new_volume(cluster, body, template, origin, size)
+        volume = _new_volume(cluster, body, template, origin, size, home)
         if origin is None:
             cluster.backing.create(volume.gid, size)
         else:
@@ -104,7 +107,12 @@ def revert(call: Call[VolumeRevert]) -> Json:
         size = snapshot.size_bytes if body.revert_size else volume.size_bytes
         cluster.backing.clone(snapshot.gid, volume.gid, size)
         former_parent = cluster.state.volumes.get(volume.parent)
-        cluster.state.put(replace(volume, size_bytes=size, parent=snapshot.gid))
+        reverted = replace(volume, size_bytes=size, parent=snapshot.gid)
+        template = cluster.state.templates.get(volume.template)
+        if cluster.options.revert_resets_limits and template is not None:
+            policy = replace(volume.policy, iops=template.policy.iops, bw=template.policy.bw)
+            reverted = replace(reverted, policy=policy)
+        cluster.state.put(reverted)
         if former_parent is not None:
             expiry.collect(cluster, former_parent)
     return ok(cluster)
@@ -131,6 +139,15 @@ def _check_origin(cluster: Cluster, body: VolumeCreate, template: Template | Non
     return cluster.state.snapshot(parent) if parent else None
 
 
+def _home(call: Call[VolumeCreate], origin: Volume | None) -> str:
+    """The cluster to make it in: [X] in MultiCluster form that of the origin, else the origin has to be there."""
+    if origin is None or cluster_of(origin.gid) == call.home:
+        return call.home
+    if call.only_home:
+        raise answers.missing(origin.kind, origin.label)
+    return cluster_of(origin.gid)
+
+
 def _wanted_size(body: VolumeCreate, template: Template | None, origin: Volume | None) -> int:
     size = body.size
     if size is None and origin is not None:
@@ -145,9 +162,9 @@ def _wanted_size(body: VolumeCreate, template: Template | None, origin: Volume |
 
 
 def _new_volume(
-    cluster: Cluster, body: VolumeCreate, template: Template | None, origin: Volume | None, size: int
+    cluster: Cluster, body: VolumeCreate, template: Template | None, origin: Volume | None, size: int, home: str
 ) -> Volume:
-    gid, number = cluster.state.new_gid()
+    gid, number = cluster.state.new_gid(home)
     volume = Volume(gid, number, size, int(time.time()), name=body.name, tags=merged_tags({}, body.tags))
     # [I] A clone without a template of its own takes that of its parent.
     inherited = template or (cluster.state.templates.get(origin.template) if origin else None)

@@ -103,6 +103,15 @@ def test_snapshots_can_be_made_listed_cloned_updated_and_deleted(api: StrictApi,
     assert (deleted.name, deleted.deleted) == ("*renamed", True)
 
 
+def test_a_snapshot_is_exported_and_taken_back(api: StrictApi, gid: str) -> None:
+    snapshot = api.snapshotCreate(f"~{gid}", {}).snapshotGlobalId
+    assert api.snapshotExport({"snapshot": f"~{snapshot}", "location": "far"}).ok
+    (export,) = api.exportsList()["exports"]
+    assert (export.globalId, export.location) == (snapshot, "far")
+    assert api.snapshotUnexport({"snapshot": f"~{snapshot}", "all": True, "force": True}).ok
+    assert api.snapshotDelete(f"~{snapshot}").ok
+
+
 def test_a_clone_of_a_named_volume_names_its_transient_snapshot(api: StrictApi) -> None:
     api.volumeCreate({"name": "origin", "size": SIZE})
     made = api.volumeCreate({"name": "copy", "baseOn": "origin"})

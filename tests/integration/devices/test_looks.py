@@ -40,6 +40,19 @@ def test_nothing_is_there(tree: DeviceTree, root: DeviceRoot) -> None:
     assert tree.look(GID) is None, "a link that leads nowhere"
 
 
+def test_every_link_that_is_named_by_a_global_id_is_told(tree: DeviceTree, root: DeviceRoot) -> None:
+    assert tree.linked() == ()
+    root.attached(GID, MIB)
+    root.link("d.n.9z", root.path / "sp-7")
+    for stranger in (".d.n.a1.4711", "vm-1", "d.n.a1-part1"):
+        root.link(stranger, root.path / "sp-1")
+    assert tree.linked() == ("d.n.9z", GID)
+
+
+def test_a_host_without_the_directory_has_no_links(tmp_path: Path) -> None:
+    assert DeviceTree(tmp_path / "nothing").linked() == ()
+
+
 def test_a_link_may_be_relative_as_udev_makes_it(tree: DeviceTree, root: DeviceRoot) -> None:
     root.node(root.loop(MIB), "loop1000")
     root.link(GID, Path("../loop1000"))

@@ -21,7 +21,8 @@ def device_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(device_root: Path) -> Iterator[DevclusterProcess]:
-    with running_devcluster({1: device_root, 2: None}) as process:
+    options = ["--remote-cluster", "d.m=far"]
+    with running_devcluster({1: device_root, 2: None}, options=options) as process:
         yield process
 
 
@@ -35,6 +36,10 @@ def devcluster(running: DevclusterProcess) -> Iterator[DevclusterProcess]:
         running.reassign({kind: f"~{each['globalId']}", "detach": [each["client"]], "force": True})
     for query in ("Volume", "Snapshot"):
         for each in running.call("GET", f"{query}sList"):
+            if each.get("deleted"):
+                continue
+            if query == "Snapshot":
+                running.call("POST", "SnapshotUnexport", {"snapshot": f"~{each['globalId']}", "all": True}, prefix="")
             running.call("POST", f"{query}Delete/~{each['globalId']}")
     running.sim.wait_for_removals()
     running.sim.reset()

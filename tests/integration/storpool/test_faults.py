@@ -26,7 +26,7 @@ from storpool_agent.errors import (
     VolumeBusy,
 )
 from storpool_agent.storpool.cluster import Cluster
-from storpool_agent.storpool.model import NewVolume, Volume
+from storpool_agent.storpool.model import NewSnapshot, NewVolume, Volume, VolumeChange
 
 MIB = 1 << 20
 NEW = NewVolume(MIB, "dev")
@@ -274,7 +274,16 @@ def test_every_failure_is_one_of_ours(cluster: Cluster, devcluster: DevclusterPr
         lambda: cluster.attachments(soon()),
         lambda: cluster.attach(volume, "rw", "export", soon()),
         lambda: cluster.detach(volume, soon()),
+        lambda: cluster.release([volume], soon()),
         lambda: cluster.create_volume(NEW, "r9", soon()),
+        lambda: cluster.create_volume(NEW, "r9", soon(), look_first=True),
+        lambda: cluster.update_volume(volume, VolumeChange(iops=1), soon()),
+        lambda: cluster.take_snapshot(volume, NewSnapshot(), "r9", soon()),
+        lambda: cluster.take_group_snapshot([volume], NewSnapshot(), "r9", soon()),
+        lambda: cluster.take_group_snapshot([volume], NewSnapshot(), "r9", soon(), look_first=True),
+        lambda: cluster.revert_volume(volume, volume, soon()),
+        lambda: cluster.templates(soon()),
+        lambda: cluster.services(soon()),
         lambda: cluster.delete_volume(volume, soon()),
         lambda: cluster.wait_for_client(soon()),
     ):

@@ -19,6 +19,7 @@ from storpool_devcluster.cli import main
         pytest.param(["--client", "1=/x", "--client", "2=/x"], "named twice", id="two clients in one directory"),
         pytest.param(["--client", "1"], "one of --token and --token-file", id="no token"),
         pytest.param(["--client", "1", "--token", "t", "--listen", "here"], "HOST:PORT", id="no address"),
+        pytest.param(["--client", "1", "--token", "t", "--remote-cluster", "far"], "ID=NAME", id="cluster without id"),
         pytest.param(["--client", "1", "--token", "t", "--qos", "gold"], "TIER=IOPS", id="tier without limit"),
     ],
 )

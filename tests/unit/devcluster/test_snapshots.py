@@ -100,3 +100,21 @@ def test_a_group_snapshot_is_all_or_nothing(storpool: Caller) -> None:
     assert made["ok"]
     assert [entry["volumeGlobalId"] for entry in made["snapshots"]] == [first, second]
     assert [item["tags"] for item in storpool.get("SnapshotsList")] == [{"cs": "group", "n": "1"}, {"cs": "group"}]
+
+
+def test_an_exported_snapshot_is_not_deleted(storpool: Caller) -> None:
+    storpool.create("x")
+    gid = storpool.snapshot("x", name="base", targetDeleteDate=int(time.time()) - 1)
+    for location in ("far", "farther"):
+        storpool.post("SnapshotExport", {"snapshot": "base", "location": location})
+    with pytest.raises(Failed, match="still exported to far, farther"):
+        storpool.post("SnapshotDelete/base")
+    expiry.expire(storpool.cluster)
+    exported = storpool.get("ExportsList")["exports"]
+    assert [(each["globalId"], each["location"]) for each in exported] == [(gid, "far"), (gid, "farther")]
+    storpool.post("SnapshotUnexport", {"snapshot": "base", "location": "far"})
+    with pytest.raises(Failed, match="invalidParam"):
+        storpool.post("SnapshotUnexport", {"snapshot": "base"})
+    storpool.post("SnapshotUnexport", {"snapshot": "base", "all": True, "force": True})
+    assert storpool.get("ExportsList") == {"exports": []}
+    storpool.post("SnapshotDelete/base")

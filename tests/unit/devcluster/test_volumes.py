@@ -3,6 +3,7 @@
 """Rules of volumes."""
 
 from collections.abc import Callable
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -159,3 +160,23 @@ def test_the_tier_of_a_volume_overrides_its_limits(make_caller: Callable[..., Ca
     qos.enforce(storpool.cluster)
     assert (volume(storpool, "x")["iops"], volume(storpool, "x")["bw"]) == (9000, "-")
     assert volume(storpool, "other")["iops"] == 1
+
+
+def test_a_tier_is_set_within_its_period(make_caller: Callable[..., Caller]) -> None:
+    storpool = make_caller(tiers={"gold": Tier(iops=9000)}, qos_interval_s=0.05)
+    storpool.create("x", iops=1)
+    storpool.post("VolumeUpdate/x", {"tags": {"qc": "gold"}})
+    give_up = monotonic() + 10
+    while volume(storpool, "x")["iops"] != 9000:
+        assert monotonic() < give_up
+        sleep(0.01)
+
+
+@pytest.mark.parametrize(("resets", "iops"), [(False, 7), (True, 1000)])
+def test_a_revert_may_reset_the_limits(make_caller: Callable[..., Caller], resets: bool, iops: int) -> None:
+    storpool = make_caller(revert_resets_limits=resets)
+    storpool.post("VolumeTemplateCreate", {"name": "fast", "iops": 1000})
+    storpool.create("x", template="fast", iops=7)
+    storpool.snapshot("x", name="before")
+    storpool.post("VolumeRevert/x", {"toSnapshot": "before"})
+    assert volume(storpool, "x")["iops"] == iops

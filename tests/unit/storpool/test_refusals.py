@@ -43,6 +43,18 @@ def refusal(name: str, descr: str = "because", *, status: int = 500, transient: 
         (refusals.of_update(refusal("objectDoesNotExist"), VOLUME, "t"), "TemplateNotFound"),
         (refusals.of_update(refusal("invalidParam"), VOLUME, None), "StorPoolRefused"),
         (refusals.of_delete(refusal("busy"), VOLUME), "VolumeBusy"),
+        (refusals.of_delete(refusal("busy", "'x' is still exported to far"), SNAPSHOT), "StillExported"),
+        (refusals.of_create(refusal("objectDoesNotExist"), NewVolume(512, None)), "StorPoolRefused"),
+        (refusals.of_snapshot(refusal("objectDoesNotExist"), VOLUME, None), "VolumeNotFound"),
+        (refusals.of_snapshot(refusal("objectExists"), VOLUME, "x"), "NameTaken"),
+        (refusals.of_snapshot(refusal("insufficientResources"), VOLUME, None), "InsufficientResources"),
+        (refusals.of_group_snapshot(refusal("insufficientResources"), [VOLUME]), "InsufficientResources"),
+        (refusals.of_group_snapshot(refusal("invalidParam"), [VOLUME]), "StorPoolRefused"),
+        (refusals.of_revert(refusal("busy", OPEN), VOLUME, SNAPSHOT), "VolumeBusy"),
+        (refusals.of_revert(refusal("invalidParam"), VOLUME, SNAPSHOT), "StorPoolRefused"),
+        (refusals.of_release(refusal("busy", OPEN), [SNAPSHOT, VOLUME]), "VolumeBusy"),
+        (refusals.of_release(refusal("timeout"), [VOLUME]), "StorPoolClientDown"),
+        (refusals.of_release(refusal("invalidParam"), [VOLUME]), "StorPoolRefused"),
         (refusals.of_client(refusal("timeout"), 1), "StorPoolClientDown"),
     ],
 )
@@ -54,6 +66,11 @@ def test_an_error_says_what_storpool_said(error: AgentError, expected: str) -> N
 
 def test_a_busy_volume_names_the_client_that_has_it_open() -> None:
     error = refusals.of_detach(refusal("busy", OPEN), VOLUME, 1)
+    assert (error.facts["client"], error.facts["volume"]) == (19, "a.b.c")
+
+
+def test_of_several_volumes_the_one_that_is_open_is_named() -> None:
+    error = refusals.of_release(refusal("busy", OPEN), [SNAPSHOT, VOLUME])
     assert (error.facts["client"], error.facts["volume"]) == (19, "a.b.c")
 
 

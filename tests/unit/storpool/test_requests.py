@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from storpool_agent.deadline import Deadline
 from storpool_agent.storpool import queries
 from storpool_agent.storpool.api import Query
-from storpool_agent.storpool.model import NewVolume, Volume, VolumeChange
+from storpool_agent.storpool.model import NewSnapshot, NewVolume, Volume, VolumeChange
 from storpool_agent.storpool.requests import Reassigned
 from storpool_commands.references import Reference
 
@@ -48,10 +48,10 @@ def test_storpool_is_never_told_to_wait_for_ever() -> None:
 
 
 def test_an_update_sends_what_changes() -> None:
-    change = VolumeChange(size_bytes=1024, shrink_ok=True, iops=0, tags={"qc": ""})
+    change = VolumeChange(size_bytes=1024, shrink_ok=True, iops=0, bandwidth_kib_sec=7, tags={"qc": ""})
     query = queries.update(VOLUME, change)
     assert query.path == "/ctrl/1.0/MultiCluster/VolumeUpdate/~a.b.c"
-    assert body(query) == {"size": 1024, "shrinkOk": True, "iops": "-", "tags": {"qc": ""}}
+    assert body(query) == {"size": 1024, "shrinkOk": True, "iops": "-", "bw": 7, "tags": {"qc": ""}}
     assert body(queries.update(VOLUME, VolumeChange())) == {}
 
 
@@ -59,6 +59,47 @@ def test_a_create_sends_no_name_for_a_volume_without_one() -> None:
     query = queries.create(NewVolume(512, "t", bandwidth_kib_sec=7), {"sp-op": "r1"})
     assert body(query) == {"size": 512, "template": "t", "bw": 7, "tags": {"sp-op": "r1"}}
     assert not query.repeatable
+
+
+def test_a_clone_names_its_parent_by_global_id() -> None:
+    parent = Volume("a.b.d", "base", 512, snapshot=True)
+    query = queries.create(NewVolume(512, None, parent=parent, name="x"), {})
+    assert query.path == "/ctrl/1.0/MultiCluster/VolumeCreate"
+    assert body(query) == {"size": 512, "parent": "~a.b.d", "name": "x", "tags": {}}
+
+
+def test_a_call_for_another_cluster_is_passed_on() -> None:
+    assert queries.create(NewVolume(512, "t", cluster_id="a.b"), {}).path == "/ctrl/1.0/RemoteCommand/~a.b/VolumeCreate"
+    assert queries.volumes("a/../b").path == "/ctrl/1.0/RemoteCommand/~a%2F..%2Fb/VolumesList"
+    assert queries.templates("a.b").path == "/ctrl/1.0/RemoteCommand/~a.b/VolumeTemplatesList"
+
+
+def test_a_snapshot_sends_what_it_is_to_have() -> None:
+    query = queries.snapshot(VOLUME, NewSnapshot("x", delete_after_s=60), {"sp-op": "r1"})
+    assert query.path == "/ctrl/1.0/MultiCluster/VolumeSnapshot/~a.b.c"
+    assert body(query) == {"name": "x", "deleteAfter": 60, "tags": {"sp-op": "r1"}}
+    assert body(queries.snapshot(VOLUME, NewSnapshot(), {})) == {"tags": {}}
+    assert not query.repeatable
+
+
+def test_a_group_names_its_volumes_by_global_id() -> None:
+    query = queries.group_snapshot([VOLUME, VOLUME], {"cs": "group"})
+    assert body(query) == {"volumes": [{"volume": "~a.b.c"}, {"volume": "~a.b.c"}], "tags": {"cs": "group"}}
+    assert not query.repeatable
+
+
+def test_a_revert_is_not_repeated_blindly() -> None:
+    query = queries.revert(VOLUME, Volume("a.b.d", "base", 512, snapshot=True), revert_size=False)
+    assert query.path == "/ctrl/1.0/MultiCluster/VolumeRevert/~a.b.c"
+    assert body(query) == {"toSnapshot": "~a.b.d"}
+    assert not query.repeatable
+
+
+def test_a_release_is_from_all_clients() -> None:
+    item = Reassigned.release("~a.b.c", "all", snapshot=False, force=True)
+    assert body(queries.reassign([item], Deadline.after(60)))["reassign"] == [
+        {"volume": "~a.b.c", "detach": "all", "force": True}
+    ]
 
 
 def test_a_name_cannot_leave_its_place_in_the_path() -> None:
