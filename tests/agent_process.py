@@ -100,6 +100,10 @@ class AgentProcess:
         self.stop()
         self.start()
 
+    def restart_to_crash_at(self, point: str) -> None:
+        self.stop()
+        self.start(crash_at=point)
+
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
         """What it has logged, all of its lives together."""
         text = self.log_file.read_text() if self.log_file.exists() else ""

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A machine that boots the test kernel and does, and says, what it is asked on its console."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +99,19 @@ class Guest(Machine):
         before all have the last one."""
         self._ask(f"count {' '.join(disks)}")
 
+    def wait_for_files(self, more_than: Mapping[str, int]) -> None:
+        """Until each of these disks has more files than that."""
+        _wait(
+            lambda: all(self.files(disk) > files for disk, files in more_than.items()),
+            ANSWER_TIMEOUT_S,
+            f"{self.name} has not written on",
+        )
+
+    def wait_for_count(self, disk: str) -> None:
+        """Until `count_on` has written to it."""
+        device = next(one.source for one in self._disks if one.target == disk)
+        _wait(lambda: _has_number(device), ANSWER_TIMEOUT_S, f"{self.name} does not count on {disk}")
+
     def stop_agent(self) -> None:
         self._ask("stop-agent")
 
@@ -163,6 +176,11 @@ class Guest(Machine):
 def _parse_disk(line: str) -> GuestDisk:
     name, size_bytes, readonly, *serial = line.split()
     return GuestDisk(name, int(size_bytes), readonly == "1", " ".join(serial))
+
+
+def _has_number(device: Path) -> bool:
+    with device.open("rb") as opened:
+        return opened.read(1).isdigit()
 
 
 def _wait(reached: Callable[[], bool], timeout_s: float, otherwise: str) -> None:

@@ -78,6 +78,12 @@ class Machine:
         disks = domain.findall("./devices/disk")
         return {_attribute(disk, "target"): Path(_attribute(disk, "source")) for disk in disks}
 
+    def limits(self, target: str, *, inactive: bool = False) -> dict[str, int | str]:
+        """Of a disk, as libvirt says."""
+        return self.domain.blockIoTune(
+            target, libvirt.VIR_DOMAIN_AFFECT_CONFIG if inactive else libvirt.VIR_DOMAIN_AFFECT_LIVE
+        )
+
     def _xml(self) -> str:
         return domain_xml(self._identity, self._hardware, self._disks)
 
