@@ -28,8 +28,12 @@ STORY = "## Commands\n"
 
 MACHINE, MACHINE_UUID = "web-1", "e5f570c2-4e43-4630-b2e0-8657bee8bbc2"
 TEMPLATE = "debian-12"
+OWN_API = "10.0.0.1:81"
 OTHER_API, OTHER_TOKEN = "10.0.0.5:81", "s3cret"
 ANY_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
+
+NOT_PLAYED = "cancelCommand"
+"""What it answers depends on how far another request is."""
 
 PASSING = frozenset(
     {
@@ -64,7 +68,7 @@ def examples(document: str) -> list[Example]:
     blocks = [(json.loads(match[1]), match.span()) for match in EXAMPLE.finditer(document, begin)]
     found: list[Example] = []
     for number, (block, (_, end)) in enumerate(blocks):
-        if "body" not in block:
+        if "body" not in block or block["body"]["command"] == NOT_PLAYED:
             continue
         following, at = blocks[number + 1] if number + 1 < len(blocks) else ({}, (end, end))
         shown = following.get("status") is not None and following["id"] == block["id"]
@@ -74,7 +78,7 @@ def examples(document: str) -> list[Example]:
 
 @contextmanager
 def stage() -> Iterator["Stage"]:
-    """An agent, its StorPool with a template, a second StorPool, and a running machine."""
+    """An agent, its StorPool with a template and a volume that was left attached, a second StorPool, a machine."""
     with ExitStack() as parts:
         directory = Path(parts.enter_context(TemporaryDirectory(prefix="protocol-")))
         directory.chmod(0o755)  # QEMU enters it
@@ -83,6 +87,7 @@ def stage() -> Iterator["Stage"]:
         origin = stack.storpool.create(2 << 30, template="dev")
         body = {"name": TEMPLATE, "tags": {"cs": "template"}}
         stack.storpool.call("POST", f"VolumeSnapshot/~{origin}", body)
+        stack.storpool.attach(stack.storpool.create(1 << 30, template="dev", name="left1"))
         guest = parts.enter_context(Guest())
         client = parts.enter_context(raw_client(stack.amqp_url))
         yield Stage(stack, other, guest, client)
@@ -101,24 +106,24 @@ class Stage:
         """The reply, in the document's words."""
         command = request["body"]["command"]
         text = json.dumps(request)
-        for ours, shown in self._words():
+        for ours, shown in self._names():
             text = text.replace(shown, ours)
         exchange = topology.COMMANDS if command in _names(catalogue.Command) else topology.CONTROL
         self.client.publish(text.encode(), exchange=exchange)
         reply = self.client.reply(request["id"])
         said = json.dumps({**reply, "steps": []} if not request.get("dryRun") else reply)
-        for ours, shown in self._words():
+        for ours, shown in [*self._names(), (f"{self.stack.device_root}/", "/dev/")]:
             said = said.replace(ours, shown)
         return dict(json.loads(said))
 
-    def _words(self) -> list[tuple[str, str]]:
+    def _names(self) -> list[tuple[str, str]]:
+        """What is called otherwise here, and how the document calls it."""
         return [
             (self.guest.uuid, MACHINE_UUID),
             (self.guest.name, MACHINE),
-            (f"{self.stack.device_root}/", "/dev/"),
             (self.other.api, OTHER_API),
             (self.other.token, OTHER_TOKEN),
-            (self.stack.storpool.api, "10.0.0.1:81"),
+            (self.stack.storpool.api, OWN_API),
         ]
 
 
@@ -132,8 +137,8 @@ def lasting(value: Any) -> Any:
 
 
 def wrapped(message: dict[str, Any]) -> str:
-    """JSON in lines of at most 118 columns; none is broken within a string."""
-    solid = re.sub(r'"(?:[^"\\]|\\.)*"', lambda match: match[0].replace(" ", "\0"), json.dumps(message))
+    """JSON in lines of at most 118 columns, broken between members."""
+    solid = re.sub(r'"(?:[^"\\]|\\.)*"(: )?', lambda match: match[0].replace(" ", "\0"), json.dumps(message))
     lines = textwrap.wrap(solid, 118, subsequent_indent=" ", break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines).replace("\0", " ")
 
