@@ -84,11 +84,8 @@ class Guest(Machine):
         return self._word(f"load {name}")
 
     def mount(self, disk: str) -> None:
-        """Mount a disk that has an ext4 file system, and write to it, a file after another, until it is unmounted."""
+        """Mount a disk that has an ext4 file system, and write to it, a file after another."""
         self._ask(f"mount {disk}")
-
-    def unmount(self, disk: str) -> None:
-        self._ask(f"unmount {disk}")
 
     def files(self, disk: str) -> int:
         """How many files have been written, and reached the disk, since it was mounted."""
@@ -113,12 +110,14 @@ class Guest(Machine):
         _wait(lambda: _has_number(device), ANSWER_TIMEOUT_S, f"{self.name} does not count on {disk}")
 
     def stop_agent(self) -> None:
-        self._ask("stop-agent")
+        self._ask("signal-agent KILL")
 
-    def start_agent(self) -> None:
-        """Returns when it answers."""
-        self._ask("start-agent")
-        self._wait_for_agent()
+    def pause_agent(self) -> None:
+        """It keeps its channel open, and does not answer."""
+        self._ask("signal-agent STOP")
+
+    def resume_agent(self) -> None:
+        self._ask("signal-agent CONT")
 
     def poweroff(self) -> None:
         """Ask the guest to unmount and switch itself off, and wait until it has."""

@@ -12,7 +12,7 @@ import structlog
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.access import Access
 from storpool_agent.domains.model import Domain
-from storpool_agent.domains.refusals import connection_lost, translated
+from storpool_agent.domains.refusals import connection_lost, text_of, translated
 from storpool_agent.errors import (
     AgentError,
     GuestAgentUnavailable,
@@ -48,12 +48,12 @@ def thaw(access: Access, domain: Domain, deadline: Deadline) -> bool:
         except VmNotFound:
             return False
         except libvirt.libvirtError as error:
-            if _NOT_RUNNING in str(error):
+            if _NOT_RUNNING in text_of(error):
                 return _refuse_paused(access, domain, deadline)
             if error.get_error_code() != libvirt.VIR_ERR_INTERNAL_ERROR:
                 raise _unavailable(error, domain) from error
             # Windows ends a freeze by itself after 10 s, and its agent says so in an error of the thaw.
-            log.debug("thaw refused", vm=domain.uuid, reason=str(error))
+            log.debug("thaw refused", vm=domain.uuid, reason=text_of(error))
         try:
             access.guest_calls.make(domain.uuid, lambda vm: vm.fsThaw(), deadline)
         except libvirt.libvirtError as error:
@@ -68,7 +68,7 @@ def _prove_that_it_listens(access: Access, domain: Domain, deadline: Deadline) -
     except LibvirtTimeout as error:
         raise GuestAgentUnavailable(f"the agent of {domain.name} does not answer", vm=domain.uuid) from error
     except libvirt.libvirtError as error:
-        if _IN_FROZEN_STATE in str(error):
+        if _IN_FROZEN_STATE in text_of(error):
             return True
         refusal = _unavailable(error, domain)
         if not isinstance(refusal, GuestAgentUnavailable) and error.get_error_code() == libvirt.VIR_ERR_INTERNAL_ERROR:
@@ -80,17 +80,17 @@ def _prove_that_it_listens(access: Access, domain: Domain, deadline: Deadline) -
 def _freeze_refused(error: libvirt.libvirtError, domain: Domain) -> AgentError:
     if error.get_error_code() in _SILENT:
         return LibvirtTimeout(
-            f"the agent of {domain.name} went silent when it was to freeze the guest: {error}", vm=domain.uuid
+            f"the agent of {domain.name} went silent when it was to freeze the guest: {text_of(error)}", vm=domain.uuid
         )
     if error.get_error_code() == libvirt.VIR_ERR_INTERNAL_ERROR and not connection_lost(error):
-        return GuestNotFrozen(f"the agent of {domain.name} did not freeze the guest: {error}", vm=domain.uuid)
+        return GuestNotFrozen(f"the agent of {domain.name} did not freeze the guest: {text_of(error)}", vm=domain.uuid)
     return _unavailable(error, domain)
 
 
 def _unavailable(error: libvirt.libvirtError, domain: Domain) -> AgentError:
-    if error.get_error_code() in _SILENT or _NOT_CONFIGURED in str(error):
+    if error.get_error_code() in _SILENT or _NOT_CONFIGURED in text_of(error):
         return GuestAgentUnavailable(
-            f"{domain.name}: {error}; does qemu-guest-agent run in the guest, and has the machine its channel?",
+            f"{domain.name}: {text_of(error)}; does qemu-guest-agent run in the guest, has the machine its channel?",
             vm=domain.uuid,
         )
     return translated(error, vm=domain.uuid)

@@ -48,14 +48,14 @@ _ASKED_ALREADY = ("already in the process of unplug", "guest is busy", "power in
 
 def translated(error: libvirt.libvirtError, **facts: Fact) -> AgentError:
     """The agent's error for one of libvirt."""
-    text = f"libvirt: {_text(error)}"
+    text = f"libvirt: {text_of(error)}"
     if connection_lost(error):
         return LibvirtTimeout(text, **facts) if "keepalive" in text else LibvirtUnavailable(text, **facts)
     refusal = _BY_NUMBER.get(error.get_error_code())
     if refusal is None:
         refusal = next((named for fragment, named in _BY_TEXT if fragment in text), None)
     if refusal is None:
-        return LibvirtRefused(text, **facts, number=error.get_error_code(), text=_text(error))
+        return LibvirtRefused(text, **facts, number=error.get_error_code(), text=text_of(error))
     return refusal(text, **facts)
 
 
@@ -68,13 +68,14 @@ def no_such_device(error: libvirt.libvirtError) -> bool:
     """The device that was to be taken out is not there (by alias libvirt says so as an internal error)."""
     if error.get_error_code() == libvirt.VIR_ERR_DEVICE_MISSING:
         return True
-    return any(fragment in _text(error) for fragment in _NO_SUCH_DEVICE)
+    return any(fragment in text_of(error) for fragment in _NO_SUCH_DEVICE)
 
 
 def asked_already(error: libvirt.libvirtError) -> bool:
     """The guest has been asked to let go before, or cannot be asked just now (it has just been given the disk)."""
-    return any(fragment in _text(error) for fragment in _ASKED_ALREADY)
+    return any(fragment in text_of(error) for fragment in _ASKED_ALREADY)
 
 
-def _text(error: libvirt.libvirtError) -> str:
+def text_of(error: libvirt.libvirtError) -> str:
+    """What libvirt says, without what libvirt-python puts around it."""
     return error.get_error_message() or str(error)
