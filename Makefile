@@ -38,7 +38,7 @@ lint: venv ## ruff, formatting, types, import rules
 
 .PHONY: unit
 unit: venv ## the tests that need no service
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q -n auto tests/unit
 
 .PHONY: check
 check: lint unit ## lint, types, imports and unit tests: under a minute, no services
