@@ -142,6 +142,23 @@ class Stack:
     amqp_url: str
     device_root: Path
     settings: dict[str, Any]
+    directory: Path
+
+    @contextmanager
+    def second_agent(self, *, start: bool = True) -> Iterator[AgentProcess]:
+        """The agent of another host, kvm2, on the same broker and StorPool, set up as the first."""
+        directory = self.directory / "kvm2"
+        directory.mkdir()
+        own = {"host": "kvm2", "state_dir": str(directory / "state")}
+        storpool = {"our_id": 2, "device_root": str(directory / "dev")}
+        values = {**self.settings, **own, "storpool": {**self.settings["storpool"], **storpool}}
+        agent = AgentProcess(directory, values)
+        try:
+            if start:
+                agent.start()
+            yield agent
+        finally:
+            agent.kill()
 
     @property
     def client_url(self) -> str:
@@ -199,7 +216,7 @@ def running_stack(
                 try:
                     if start:
                         agent.start()
-                    yield Stack(storpool, agent, management, url, root, values)
+                    yield Stack(storpool, agent, management, url, root, values, directory)
                 finally:
                     agent.kill()
     finally:

@@ -73,6 +73,7 @@ class RawClient:
         reply_to: str | None = "",
         user_id: str | None = None,
         correlation_id: str | None = None,
+        routing_key: str | None = None,
     ) -> None:
         """Hand a message to the broker; `reply_to` is this client's word unless it is given."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -83,12 +84,20 @@ class RawClient:
             user_id=user_id,
             correlation_id=correlation_id,
         )
-        self._channel.basic_publish(exchange, topology.host_key(self.host), content, properties, mandatory=True)
+        key = routing_key or topology.host_key(self.host)
+        self._channel.basic_publish(exchange, key, content, properties, mandatory=True)
 
     def ask(self, command: Mapping[str, Any], *, request_id: str | None = None, **envelope: Any) -> str:
         """Publish a well-formed request; its id."""
         request_id = request_id or str(uuid4())
         self.publish({"id": request_id, "protocol": 1, "body": command, **envelope})
+        return request_id
+
+    def ask_any(self, command: Mapping[str, Any], *, request_id: str | None = None, **envelope: Any) -> str:
+        """Publish a well-formed request for any host; its id."""
+        request_id = request_id or str(uuid4())
+        request = {"id": request_id, "protocol": 1, "body": command, **envelope}
+        self.publish(request, routing_key=topology.any_key())
         return request_id
 
     def next_reply(self, timeout_s: float = REPLY_TIMEOUT_S) -> dict[str, Any]:
@@ -135,6 +144,11 @@ class RawClient:
                 return _received(method.routing_key, properties, body)
             assert monotonic() < give_up_at, "nothing was dead-lettered"
             self._connection.process_data_events(LOOK_S)
+
+    def waiting(self, queue: str) -> int:
+        """How many messages of a queue nobody has been given, or they came back."""
+        count: int = self._channel.queue_declare(queue, passive=True).method.message_count
+        return count
 
     def _wait(self, condition: Callable[[], bool], timeout_s: float) -> None:
         give_up_at = monotonic() + timeout_s

@@ -7,6 +7,7 @@ from queue import SimpleQueue
 from threading import Lock
 from uuid import UUID
 
+from storpool_commands import topology
 from storpool_commands.client.errors import CallError
 from storpool_commands.envelope import Accepted, Failure, Progress, Success
 
@@ -33,6 +34,11 @@ class Call:
         self.refused = False
         self.carrier: object = None
         """The channel that took it last."""
+
+    @property
+    def addressee(self) -> str:
+        """For messages."""
+        return "all hosts" if self.host == topology.ANY_HOST else f"a host {self.host}"
 
 
 class Calls:

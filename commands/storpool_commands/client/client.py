@@ -25,7 +25,16 @@ from storpool_commands.client.errors import (
 from storpool_commands.client.events import Subscription
 from storpool_commands.client.link import Link
 from storpool_commands.client.mailbox import Mailbox
-from storpool_commands.client.request import OnProgress, Options, Terms, encode, exchange_of, patience_s, wire_name
+from storpool_commands.client.request import (
+    OnProgress,
+    Options,
+    Terms,
+    check_addressee,
+    encode,
+    exchange_of,
+    patience_s,
+    wire_name,
+)
 from storpool_commands.envelope import Event, Failure, Success
 from storpool_commands.wire import CommandModel, HostId
 
@@ -34,11 +43,6 @@ CONNECT_TIMEOUT_S = 15.0
 R = TypeVar("R")
 
 _WORD: TypeAdapter[str] = TypeAdapter(HostId)
-
-
-def check_host(host: str) -> None:
-    """Raises ValueError for what can be no host: it would be several words of a routing key, or none."""
-    _WORD.validate_python(host)
 
 
 class ManagementClient:
@@ -104,7 +108,10 @@ class ManagementClient:
         return self._link.ready.is_set()
 
     def call(self, command: CommandModel[R], *, host: str, **options: Unpack[Options]) -> R:
-        """Have a host do it, and wait for the result.
+        """Have a host do it, and wait for the result. `any` is the first host that is free.
+
+        Any host takes commands that touch StorPool's API alone; they name what they change by its global id. When
+        it dies another one goes on.
 
         With the `request_id` of an earlier call, and the same arguments, it is not done again: the host repeats
         its reply. Raises CommandFailed, NoReply, HostUnknown, BrokerUnreachable, RequestRefused,
@@ -121,10 +128,10 @@ class ManagementClient:
     ) -> Success:
         """As call, but returns the whole reply, with the steps and the time they took."""
         terms = Terms(**options)
-        check_host(host)
         exchange = exchange or exchange_of(command)
+        check_addressee(command, host, exchange)
         request_id = terms.request_id or uuid4()
-        body = encode(command, request_id, exchange, terms)
+        body = encode(command, request_id, exchange, terms, for_any=host == topology.ANY_HOST)
         call = Call(request_id, host, exchange, body)
         timeout_s = patience_s(command) if terms.timeout_s is None else terms.timeout_s
         return self._await(call, timeout_s, terms.on_progress)
@@ -160,7 +167,9 @@ class ManagementClient:
             return NoReply(what, call.request_id, confirmed=False)
         if not call.sent:
             return BrokerUnreachable(f"not sent, no connection in {timeout_s:g} s: {self._link.trouble}")
-        where = f"is in the queue of {call.host}" if call.confirmed else "was sent, the broker has not confirmed it"
+        where = (
+            f"is in the queue of {call.addressee}" if call.confirmed else "was sent, the broker has not confirmed it"
+        )
         what = f"no reply in {timeout_s:g} s. The request {where}: it may run, or still be run; ask again by its id"
         return NoReply(what, call.request_id, confirmed=call.confirmed)
 

@@ -72,7 +72,7 @@ class BrokerUnreachable(CallError):
 
 
 class HostUnknown(_AboutRequest):
-    """The broker has no queue for this host, so nothing will happen."""
+    """The broker has no queue for this host, or none of all hosts, so nothing will happen."""
 
 
 class RequestRefused(_AboutRequest):

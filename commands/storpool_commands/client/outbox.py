@@ -84,7 +84,7 @@ class Outbox:
             reply_to=self._reply_to,
             user_id=self._login,
         )
-        channel.basic_publish(call.exchange, topology.host_key(call.host), body, properties, mandatory=True)
+        channel.basic_publish(call.exchange, topology.command_key(call.host), body, properties, mandatory=True)
         call.carrier = channel
         self._unconfirmed[self._next_tag] = call
         self._next_tag += 1
@@ -106,5 +106,5 @@ class Outbox:
         request_id = UUID(properties.message_id)
         for call in self._calls.of(request_id):
             if not call.confirmed:
-                what = f"there is no queue of a host {call.host}: mistyped, or not provisioned"
+                what = f"there is no queue of {call.addressee}: mistyped, or not provisioned"
                 call.inbox.put(HostUnknown(what, request_id))

@@ -6,17 +6,20 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 from uuid import UUID
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from storpool_commands import topology
+from storpool_commands.catalogue import AnyCommand
 from storpool_commands.control import CancelCommand, ListCommands, QueryCommand
-from storpool_commands.envelope import MAX_BODY_BYTES, PROTOCOL, Accepted, ControlRequest, Progress, Request
-from storpool_commands.wire import CommandModel
+from storpool_commands.envelope import MAX_BODY_BYTES, PROTOCOL, Accepted, AnyRequest, ControlRequest, Progress, Request
+from storpool_commands.wire import CommandModel, HostId
 
 PATIENCE_S = 30.0
+ANY_COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(AnyCommand)[0])
+_HOST: TypeAdapter[str] = TypeAdapter(HostId)
 CONTROL_ONLY = (QueryCommand, ListCommands, CancelCommand)
 
 OnProgress = Callable[[Accepted | Progress], None]
@@ -67,7 +70,26 @@ def exchange_of(command: CommandModel[Any]) -> str:
     return topology.CONTROL if isinstance(command, CONTROL_ONLY) else topology.COMMANDS
 
 
-def encode(command: CommandModel[Any], request_id: UUID, exchange: str, terms: Terms) -> bytes:
+def check_addressee(command: CommandModel[Any], host: str, exchange: str) -> None:
+    """Raises ValueError for a command that `any` host cannot be asked for, and for what can be no host.
+
+    A name that is none would be several words of a routing key.
+    """
+    _HOST.validate_python(host)
+    if host != topology.ANY_HOST:
+        return
+    if exchange == topology.CONTROL:
+        raise ValueError(f"{wire_name(command)} goes to the control queue of one host: say which, not {host}")
+    if type(command) not in ANY_COMMANDS:
+        raise ValueError(
+            f"{wire_name(command)} is for one host: say which, not {host}, which takes only what touches StorPool's "
+            "API alone"
+        )
+
+
+def encode(
+    command: CommandModel[Any], request_id: UUID, exchange: str, terms: Terms, *, for_any: bool = False
+) -> bytes:
     """Leaves defaults out, so that an older agent, which refuses fields that it does not know, takes it too.
 
     The same arguments make the same bytes. Raises ValueError.
@@ -81,7 +103,10 @@ def encode(command: CommandModel[Any], request_id: UUID, exchange: str, terms: T
         "traceparent": terms.traceparent,
         "body": command,
     }
-    model = ControlRequest if exchange == topology.CONTROL else Request
+    if for_any:
+        model: type[Request | ControlRequest] = AnyRequest
+    else:
+        model = ControlRequest if exchange == topology.CONTROL else Request
     try:
         request = model(**fields)
     except ValidationError as error:

@@ -105,6 +105,18 @@ def test_an_unknown_host_and_an_unknown_broker(ctl: Ctl) -> None:
     assert refused.stderr == "no connection to the broker: the broker refused the login\n"
 
 
+def test_any_host_is_refused_what_is_for_one_and_told_that_there_is_none(ctl: Ctl) -> None:
+    for_one = ctl(*CONNECT, "--host", "any")
+    assert (for_one.returncode, for_one.stdout) == (2, "")
+    assert "connectPhysicalDisk is for one host" in for_one.stderr
+    by_name = ctl("delete-volume", "--volume", "web", "--host", "any")
+    assert by_name.returncode == 2
+    assert "global id" in by_name.stderr
+    nobody = ctl("delete-volume", "--volume", "~a.b.c", "--host", "any")
+    assert (nobody.returncode, nobody.stdout) == (3, "")
+    assert "no queue of all hosts" in nobody.stderr
+
+
 def test_a_password_comes_from_a_file(url: str, host: str, ctl: Ctl, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("guest\n")

@@ -100,6 +100,18 @@ def test_a_failed_write_says_which_file_and_what_to_look_at(tmp_path: Path, data
     assert failure.value.facts["path"] == str(tmp_path / "journal.db")
 
 
+def test_a_file_of_an_older_agent_is_brought_up_to_date_with_what_is_in_it(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "journal.db")
+    connection.executescript(f"{schema._V1} PRAGMA user_version = 1;")
+    connection.execute("INSERT INTO command VALUES (1, 'r1', '', '', 'ping', NULL, '', 0, 'accepted', 0, NULL, NULL)")
+    connection.commit()
+    connection.close()
+    database = Database(tmp_path)
+    assert database.read(lambda db: db.execute("SELECT id, shared FROM command").fetchall()) == [("r1", 0)]
+    assert database.read(lambda db: db.execute("PRAGMA user_version").fetchone()) == (SCHEMA_VERSION,)
+    database.close()
+
+
 def test_a_file_of_a_newer_agent_is_refused_and_left_alone(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "journal.db")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")

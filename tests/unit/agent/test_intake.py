@@ -3,7 +3,7 @@
 """From a delivery to what it becomes: a job, an answer, or a dead letter with its reason; acked when that is safe."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -15,10 +15,11 @@ from storpool_agent.bus.publisher import Message
 from storpool_agent.errors import JournalUnavailable
 from storpool_agent.intake import Intake
 from storpool_agent.journal.journal import Journal, Outgoing
-from storpool_commands.envelope import ControlRequest, Request, Success
+from storpool_commands.envelope import AnyRequest, ControlRequest, Request, Success
 from storpool_commands.errors import ErrorCode
 
 PING = {"command": "ping"}
+CREATE = {"command": "createVolume", "sizeBytes": 512, "template": "dev"}
 
 
 class Desk:
@@ -30,12 +31,21 @@ class Desk:
         self.published: list[Message] = []
         self.replayed: list[Outgoing] = []
         self.settled: list[Delivery] = []
-        jobs: Any = mocker.Mock(submit=self.submitted.append)
+        self.served: list[tuple[Request, int]] = []
+        self.settlements: list[Callable[[], None]] = []
+        self.kept: list[Request] = []
+        self.declined: list[Delivery] = []
+        jobs: Any = mocker.Mock(submit=self.submitted.append, serve=self._serve, keep=self.kept.append)
         control: Any = mocker.Mock(answer=_pong)
         outbox: Any = mocker.Mock(send=self.replayed.extend)
         publisher: Any = mocker.Mock(publish=self.published.append)
         self.intake = Intake("kvm1", journal, jobs, control, outbox, publisher, allowed)
         self.intake.settle = self.settled.append
+        self.intake.decline = self.declined.append
+
+    def _serve(self, request: Request, attempts: int, settle: Callable[[], None]) -> None:
+        self.served.append((request, attempts))
+        self.settlements.append(settle)
 
     def receive(self, *deliveries: Delivery) -> list[Delivery]:
         return list(self.intake.receive(deliveries))
@@ -60,10 +70,12 @@ def delivery(
     control: bool = False,
     reply_to: str | None = "mgmt",
     publisher: str | None = None,
+    shared: bool = False,
+    count: int = 0,
 ) -> Delivery:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     channel: Any = object()
-    return Delivery(content, control, reply_to, "c1", publisher, 1, channel)
+    return Delivery(content, control, reply_to, "c1", publisher, 1, channel, shared, count)
 
 
 def request(**changes: Any) -> dict[str, Any]:
@@ -184,6 +196,69 @@ def test_a_control_request_is_answered_at_once_and_not_stored(desk: Desk) -> Non
     assert [reply["id"] for reply in desk.replies] == [body["id"]]
     assert desk.published[0].correlation_id == "c1"
     assert desk.journal.unfinished() == []
+
+
+def test_a_request_for_any_host_is_stored_run_and_acked_by_who_runs_it(desk: Desk) -> None:
+    body = request(body=CREATE)
+    came = delivery(body, shared=True, count=2)
+    assert desk.receive(came) == []
+    ((served, attempts),) = desk.served
+    assert (type(served), str(served.id), attempts) == (AnyRequest, body["id"], 2)
+    assert desk.settled == []
+    desk.settlements[0]()
+    assert desk.settled == [came]
+
+
+def test_one_that_comes_twice_is_acked_twice_when_it_is_finished(desk: Desk) -> None:
+    body = request(body=CREATE)
+    assert desk.receive(delivery(body, shared=True), delivery(body, shared=True)) == []
+    assert len(desk.settlements) == 2
+    desk.journal.finish(body["id"], b"reply")
+    again = delivery(body, shared=True)
+    assert desk.receive(again) == [again]
+    assert [one.body for one in desk.replayed] == [b"reply"]
+    assert len(desk.served) == 2
+
+
+def test_a_request_for_any_host_that_also_comes_to_this_one_is_kept(desk: Desk) -> None:
+    body = request(body=CREATE)
+    desk.receive(delivery(body, shared=True))
+    own = delivery(body)
+    assert desk.receive(own) == [own]
+    assert [str(one.id) for one in desk.kept] == [body["id"]]
+    assert desk.submitted == []
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (PING, ErrorCode.UNKNOWN_COMMAND),
+        ({"command": "deleteVolume", "volume": "web"}, ErrorCode.INVALID_COMMAND),
+    ],
+)
+def test_what_any_host_may_not_do_is_refused(desk: Desk, body: Mapping[str, Any], code: ErrorCode) -> None:
+    bad = delivery(request(body=body), shared=True)
+    assert desk.receive(bad) == []
+    assert (desk.replies[0]["code"], desk.dead[0].headers["code"], desk.served) == (code, code, [])
+    desk.dead[0].confirmed()
+    assert desk.settled == [bad]
+
+
+def test_what_cannot_be_stored_is_left_to_another_host_once(desk: Desk, mocker: MockerFixture) -> None:
+    """A broken host answers fastest: it must not take the work of all."""
+    mocker.patch.object(desk.journal, "accept", side_effect=JournalUnavailable("full", path="/journal.db"))
+    fresh = delivery(request(body=CREATE), shared=True)
+    returned = delivery(request(body=CREATE), shared=True, count=1)
+    assert desk.receive(fresh, returned) == []
+    assert desk.declined == [fresh]
+    assert [reply["code"] for reply in desk.replies] == [ErrorCode.JOURNAL_UNAVAILABLE]
+
+
+def test_replies_are_correlated_by_the_request(desk: Desk) -> None:
+    stored, refused = request(progress=True), request(body={"command": "reboot"})
+    desk.receive(delivery(stored), delivery(refused), delivery(b"garbage"))
+    said = [one.correlation_id or one.message_id for one in desk.published if one.exchange == "storpool.replies"]
+    assert sorted(said) == sorted([stored["id"], refused["id"], "c1"])
 
 
 def _pong(asked: ControlRequest) -> Success:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules of the journal: one row for a request, one reply, and what is told to whoever asks again."""
 
+from dataclasses import replace
 from time import time
 
 import pytest
@@ -149,3 +150,22 @@ def _finished(journal: Journal) -> list[Outgoing]:
 def _due_after(journal: Journal, at: float, monkeypatch: pytest.MonkeyPatch) -> bool:
     monkeypatch.setattr(journal_module, "time", lambda: at)
     return bool(journal.due())
+
+
+def test_what_the_broker_keeps_is_forgotten_at_a_start_unless_it_is_finished_or_was_sent_to_this_host(
+    journal: Journal,
+) -> None:
+    shared = [replace(arrival(name), shared=True) for name in ("done", "sent here", "left")]
+    accept(journal, *shared, arrival("sent here"), arrival("own"))
+    journal.finish("done", b"reply")
+    assert journal.drop_shared() == 1
+    assert [stored.id for stored in journal.unfinished()] == ["sent here", "own"]
+    assert accept(journal, *shared) == [Verdict.FINISHED, Verdict.UNFINISHED, Verdict.NEW]
+
+
+def test_only_what_the_broker_keeps_can_be_dropped(journal: Journal) -> None:
+    accept(journal, *(replace(arrival(name), shared=True) for name in ("a", "b", "c")), arrival("own"))
+    journal.finish("b", b"reply")
+    journal.drop(["a", "b", "own"])
+    assert [stored.id for stored in journal.unfinished()] == ["c", "own"]
+    assert journal.record("b") is not None

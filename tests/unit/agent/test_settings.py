@@ -44,6 +44,8 @@ def loaded(directory: Path, text: str) -> Settings:
         ("[lanes]\nfast = 'many'", "lanes.fast: Input should be a valid integer"),
         ("[log]\nlevel = 'loud'", "log.level: Input should be 'debug', 'info', 'warning' or 'error'"),
         ("host = 'kvm1.example.org'", "host: String should match pattern"),
+        ("host = 'any'", "host: any is the name for all hosts"),
+        ("[lanes]\nany = -1", "lanes.any: Input should be greater than or equal to 0"),
         ("[amqp]\nurl = 'amqp://broker/vhost'", "amqp: url must be amqp://host:port"),
         ("[amqp]\nurl = 'amqp://broker'\nca = '/ca.pem'", "amqp: ca, cert and key need an amqps:// url"),
         ("[amqp]\nurl = 'amqps://broker'\ncert = '/c.pem'", "amqp: cert and key belong together"),

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from storpool_commands import topology
-from storpool_commands.client.request import PATIENCE_S, Terms, encode, exchange_of, patience_s
+from storpool_commands.client.request import PATIENCE_S, Terms, check_addressee, encode, exchange_of, patience_s
 from storpool_commands.control import Ping, QueryCommand
 from storpool_commands.disks import AttachDisk, ConnectPhysicalDisk, DetachDisk
 from storpool_commands.envelope import MAX_BODY_BYTES
-from storpool_commands.parse import parse_control_request, parse_request
-from storpool_commands.volumes import CreateVolume
+from storpool_commands.parse import parse_any_request, parse_control_request, parse_request
+from storpool_commands.volumes import CreateVolume, DeleteVolume
 from storpool_commands.wire import CommandModel
 from unit.commands.samples import COMMAND_SAMPLES, ID, wire_name
 
@@ -69,3 +69,28 @@ def test_the_largest_request_fits() -> None:
     tags = {f"{number:02}{'k' * 197}": "v" * 199 for number in range(64)}
     body = encode(CreateVolume(size_bytes=512, template="t", tags=tags), ID, topology.COMMANDS, Terms())
     assert len(body) < MAX_BODY_BYTES
+
+
+def test_any_host_is_sent_what_any_host_takes() -> None:
+    body = encode(CreateVolume(size_bytes=512, template="t"), ID, topology.COMMANDS, Terms(), for_any=True)
+    assert parse_any_request(body).body == CreateVolume(size_bytes=512, template="t")
+
+
+@pytest.mark.parametrize(
+    ("command", "exchange", "problem"),
+    [
+        (AttachDisk(vm="v", volume="a"), topology.COMMANDS, "attachDisk is for one host: say which, not any"),
+        (Ping(), topology.COMMANDS, "ping is for one host"),
+        (Ping(), topology.CONTROL, "ping goes to the control queue of one host"),
+        (QueryCommand(id=ID), topology.CONTROL, "queryCommand goes to the control queue of one host"),
+    ],
+)
+def test_any_host_cannot_be_asked_for_the_rest(command: CommandModel[Any], exchange: str, problem: str) -> None:
+    check_addressee(command, "kvm1", exchange)
+    with pytest.raises(ValueError, match=problem):
+        check_addressee(command, "any", exchange)
+
+
+def test_any_host_is_told_no_names() -> None:
+    with pytest.raises(ValueError, match=r"body\.deleteVolume\.volume\n.*global id"):
+        encode(DeleteVolume(volume="web"), ID, topology.COMMANDS, Terms(), for_any=True)

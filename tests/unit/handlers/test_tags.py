@@ -211,3 +211,4 @@ def test_a_snapshot_stays_tagged_with_the_machine_it_was_taken_of(host: FakeHost
     )
     host.succeed(DisconnectPhysicalDisk(snapshot=str(snapshot.reference), vm_uuid="vm-1"))
     assert tags_of(host, snapshot) == {"cvm": "vm-1"}
+    assert not {"volume", "update_volume"} & set(host.storpool.calls)

@@ -13,9 +13,8 @@ from rich.text import Text
 from storpool_commands import envelope, topology
 from storpool_commands.client.cli import render
 from storpool_commands.client.cli.sending import Sending
-from storpool_commands.client.client import check_host
 from storpool_commands.client.errors import CallError, CommandFailed, NoReply
-from storpool_commands.client.request import Options, exchange_of
+from storpool_commands.client.request import Options, check_addressee, exchange_of
 from storpool_commands.wire import CommandModel
 
 SUCCESS, FAILED, USAGE, NO_REPLY, INTERRUPTED = 0, 1, 2, 3, 130
@@ -29,7 +28,7 @@ def run(command: CommandModel[Any], sending: Sending, request_id: UUID, exchange
     if sending.host is None:
         return complain("--host is needed", USAGE)
     try:
-        check_host(sending.host)
+        check_addressee(command, sending.host, exchange or exchange_of(command))
         with sending.client() as client, _Bar() as bar:
             reply = client.ask(command, host=sending.host, exchange=exchange, **_options(sending, request_id, bar))
     except CommandFailed as error:
@@ -71,7 +70,11 @@ def _print(reply: envelope.Success | envelope.Failure, sending: Sending) -> None
 
 
 def _hint(sending: Sending, request_id: UUID, status: int) -> int:
-    err.print(f"Ask for it: storpool-ctl query-command --host {sending.host} --id {request_id}", soft_wrap=True)
+    if sending.host == topology.ANY_HOST:
+        hint = f"Ask for it: the same command again with --id {request_id}; it is not done twice"
+    else:
+        hint = f"Ask for it: storpool-ctl query-command --host {sending.host} --id {request_id}"
+    err.print(hint, soft_wrap=True)
     return status
 
 

@@ -20,7 +20,7 @@ _PREFIX = "send_"  # no field of a command is called so
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "--host": {"help": "The host that the command is for."},
+    "--host": {"help": "The host that the command is for; any: the first that is free."},
     "--timeout": {"type": click.FLOAT, "help": "Seconds to wait for the reply. [default: by the command]"},
     "--deadline": {"type": PointInTime(), "help": "The host starts nothing after it: 2026-01-31T12:00:00Z, or +60."},
     "--dry-run": {"is_flag": True, "help": "Check, and say what would be done."},
