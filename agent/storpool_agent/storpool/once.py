@@ -43,7 +43,14 @@ def once(
         earlier = look_surely() if looks else None
         if earlier is not None:
             return earlier
-        made = make()
+        try:
+            made = make()
+        except Unclear:
+            # Gone again: the other agent has seen both, and deleted the younger one.
+            older = look_surely()
+            if older is None:
+                raise
+            return older
         return look_surely() or made if looks else made
 
     def look_surely() -> T | None:

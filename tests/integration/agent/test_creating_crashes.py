@@ -10,6 +10,7 @@ import pytest
 from agent_process import Stack, running_stack
 from integration.agent.crashing import through_a_crash, through_a_lost_answer
 from storpool_commands.snapshots import RevertSnapshot, TakeSnapshot
+from storpool_commands.vm_snapshots import RevertVmSnapshot, TakenVmSnapshot, TakeVmSnapshot, VolumeAndSnapshot
 from storpool_commands.volumes import (
     CreateVolume,
     CreateVolumeFromSnapshot,
@@ -37,6 +38,11 @@ def a_snapshot(stack: Stack, volume: str | None = None) -> str:
 def a_revert(stack: Stack) -> RevertSnapshot:
     volume = stack.create()
     return RevertSnapshot(volume=volume, snapshot=a_snapshot(stack, volume), safety_snapshot=True)
+
+
+def a_pair(stack: Stack) -> VolumeAndSnapshot:
+    volume = stack.create()
+    return VolumeAndSnapshot(volume=volume, snapshot=a_snapshot(stack, volume))
 
 
 def objects(stack: Stack) -> dict[str, str]:
@@ -110,6 +116,39 @@ def test_a_revert_is_finished_with_the_limits_from_before(stack: Stack, step: st
     assert (found["iops"], set(found["tags"])) == (500, {"sp-op-revert"})
     reverts = stack.storpool.sim.requests("VolumeRevert")
     assert len([one for one in reverts if one["arg"] == command.volume]) == (2 if step == "revert" else 1)
+
+
+GROUPS = [
+    pytest.param(
+        lambda stack: TakeVmSnapshot(volumes=[stack.create(), stack.create()]), "snapshot", id="takeVMSnapshot"
+    ),
+    pytest.param(lambda stack: RevertVmSnapshot(disks=[a_pair(stack), a_pair(stack)]), "safety", id="revertVMSnapshot"),
+]
+
+
+@pytest.mark.parametrize(("make", "step"), GROUPS)
+def test_groups_survive_a_lost_answer(stack: Stack, make: Make, step: str) -> None:
+    command = make(stack)
+    before = objects(stack)
+    result = through_a_lost_answer(
+        stack, command, "VolumesGroupSnapshot", lambda: len(objects(stack).keys() - before.keys()) == 2
+    )
+    assert objects(stack).keys() - before.keys() == group_of(result)
+
+
+@pytest.mark.parametrize(("make", "step"), GROUPS)
+def test_groups_survive_a_crash_after_the_answer(stack: Stack, make: Make, step: str) -> None:
+    command = make(stack)
+    before = objects(stack)
+    result = through_a_crash(stack, command, f"{command.command}/{step}:done")
+    assert objects(stack).keys() - before.keys() == group_of(result)
+
+
+def group_of(result: Any) -> set[str]:
+    """The two snapshots that the reply names."""
+    if isinstance(result, TakenVmSnapshot):
+        return {one.snapshot for one in result.snapshots}
+    return {one.safety_snapshot for one in result.disks}
 
 
 def assert_one_object(before: dict[str, str], after: dict[str, str], result: Any) -> None:
