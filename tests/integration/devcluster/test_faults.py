@@ -170,13 +170,23 @@ def test_a_link_can_be_late_or_never_come(
     assert eventually((dev1 / "storpool-byid" / gid).exists, timeout_s=1.0) == (seconds is not None)
 
 
+def capacity(device: Path) -> int:
+    """0 also when the kernel does not let a loop device without a file be opened, as it may (ENXIO)."""
+    try:
+        return size_of(device)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return 0
+
+
 def test_a_link_can_lead_to_a_device_without_capacity_first(storpool: DevclusterProcess, gid: str, dev1: Path) -> None:
     storpool.sim.fault({"kind": "wrong_link", "seconds": 0.4}, query="VolumesReassignWait")
     storpool.attach(gid)
     device = dev1 / "storpool-byid" / gid
     assert device.is_block_device()
-    assert size_of(device) == 0
-    assert eventually(lambda: size_of(device) == 1 << 20)
+    assert capacity(device) == 0
+    assert eventually(lambda: capacity(device) == 1 << 20)
     storpool.detach(gid)
     assert [path for path in dev1.rglob("*") if not path.is_dir()] == []
 
