@@ -239,9 +239,8 @@ class Jobs:
         refusal = problem or _refusal(job) or self._start(job)
         if refusal is not None:
             reply = dispatch.failure(self._host.name, job.request, refusal)
-            # How far an earlier life of the agent came with it is not known.
-            again = isinstance(refusal, SecretNotKept) and job.attempts
-            return reply.model_copy(update={"side_effects": "partial"}) if again else reply
+            # How far an earlier life of the agent, or another agent, came with it is not known.
+            return reply.model_copy(update={"side_effects": "partial"}) if job.attempts else reply
         crash_point(f"{job.request.body.command}/started")
         host = dry(self._host) if job.request.dry_run else self._host
         return dispatch.execute(job.request, host, attempt)

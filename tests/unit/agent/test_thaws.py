@@ -18,6 +18,8 @@ from storpool_agent.journal.journal import Journal, PendingThaw
 from storpool_agent.thaws import Thaws
 
 LATER_S = 1000.0
+SOON_S = 1.0
+"""Longer than a commit takes on a busy machine."""
 
 
 @pytest.fixture
@@ -112,10 +114,10 @@ def test_a_guest_that_was_thawed_in_time_is_left_alone(
     monkeypatch.setattr(domains, "thaw", thaw)
     with running(domains, journal):
         machine = frozen(domains)
-        pending = expect(journal, machine, 0.02)
+        pending = expect(journal, machine, SOON_S)
         journal.settle_thaw(pending)
         marker = frozen(domains)
-        expect(journal, marker, 0.03)
+        expect(journal, marker, SOON_S)  # later than the first, so that its turn has passed
         wait_for(lambda: not journal.pending_thaws())
     assert asked == [marker.uuid]
 
