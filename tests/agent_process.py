@@ -107,7 +107,8 @@ class AgentProcess:
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
         """What it has logged, all of its lives together."""
         text = self.log_file.read_text() if self.log_file.exists() else ""
-        lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        whole, _, _being_written = text.rpartition("\n")
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if name in (None, line["event"])]
 
     def _wait_ready(self, before: int) -> None:

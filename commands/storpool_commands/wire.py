@@ -26,7 +26,6 @@ class WireModel(BaseModel):
         hide_input_in_errors=True,
         alias_generator=to_camel,
         populate_by_name=True,
-        use_attribute_docstrings=True,
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from storpool_commands.client.cli.values import KeyValue, SecretFile, Size
+from storpool_commands.descriptions import describe
 
 
 def options(model: type[BaseModel], prefix: str = "") -> Iterator[click.Option]:
@@ -18,6 +19,7 @@ def options(model: type[BaseModel], prefix: str = "") -> Iterator[click.Option]:
 
     An option that is not given is None: the model has the defaults, and the checks.
     """
+    describe()
     for name, field in model.model_fields.items():
         if name == "command":
             continue
