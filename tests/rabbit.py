@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The real RabbitMQ on this machine, each test in a vhost of its own."""
 
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ def rabbitmqctl(*arguments: str) -> str:
         check=False,
         start_new_session=True,  # Ctrl-C must not leave a vhost half made
     )
+    if done.returncode == -signal.SIGINT:
+        raise KeyboardInterrupt  # it came before the child had its own session, so nothing was done
     if done.returncode != 0:
         raise RuntimeError(f"rabbitmqctl {arguments[0]}: {done.stderr.strip()}")
     return done.stdout
