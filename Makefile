@@ -46,7 +46,7 @@ check: lint unit ## lint, types, imports and unit tests: under a minute, no serv
 .PHONY: integration
 integration: venv ## the tests on real parts: RabbitMQ, libvirt, QEMU, loop devices (root)
 	@scripts/services start
-	CI=1 $(BIN)/pytest -q -n 4 --dist loadfile tests/integration
+	CI=1 $(BIN)/pytest -q -n 2 --dist loadfile tests/integration
 
 .PHONY: test
 test: check integration ## everything; installs and starts what it needs (root)

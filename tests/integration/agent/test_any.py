@@ -199,7 +199,8 @@ def test_a_death_between_reply_and_ack_costs_a_second_reply_that_says_the_same(r
 def test_a_request_that_no_agent_survives_is_given_up(resting: Pair) -> None:
     request_id = ""
     for _ in range(MAX_ATTEMPTS):
-        resting.first.start(crash_at="createVolume/create:begin")
+        # The next one gets the request again, and dies of it, as soon as it is there.
+        resting.first.start(crash_at="createVolume/create:begin", wait=not request_id)
         request_id = request_id or resting.raw.ask_any(CREATE)
         resting.first.wait_crashed()
     resting.second.start()

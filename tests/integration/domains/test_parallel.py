@@ -3,7 +3,6 @@
 """Several operations at once: on one machine in turn, on different ones side by side."""
 
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic
 
 import pytest
 
@@ -48,12 +47,11 @@ def test_paused_guests_do_not_hold_up_other_machines(lab: RealLab) -> None:
 
     def unplug(n: int) -> None:
         with pytest.raises(UnplugPending):
-            lab.domains.unplug(paused[n], plugged[n], 4, soon())
+            lab.domains.unplug(paused[n], plugged[n], 6, soon())
 
     with ThreadPoolExecutor(6) as workers:
         pending = [workers.submit(unplug, n) for n in range(6)]
-        began = monotonic()
         lab.domains.plug(other, disk(device), soon())
-        assert monotonic() - began < 2
+        assert not any(each.done() for each in pending)
         for each in pending:
             each.result(60)
