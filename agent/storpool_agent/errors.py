@@ -270,3 +270,93 @@ class FrozenTooLong(AgentError):
     """The guest was thawed before the snapshot was certainly taken."""
 
     code = ErrorCode.FROZEN_TOO_LONG
+
+
+class SecondaryNotAllowed(AgentError):
+    """The settings of this host do not let commands use that directory, server or address."""
+
+    code = ErrorCode.SECONDARY_NOT_ALLOWED
+
+
+class SecondaryUnavailable(AgentError):
+    """Secondary storage cannot be mounted or read, or is not there any more: nothing was given its name on it."""
+
+    code = ErrorCode.SECONDARY_UNAVAILABLE
+
+
+class SecondaryReadOnly(AgentError):
+    code = ErrorCode.SECONDARY_READ_ONLY
+
+
+class SecondaryFull(AgentError):
+    code = ErrorCode.SECONDARY_FULL
+
+
+class ImageNotFound(AgentError):
+    code = ErrorCode.IMAGE_NOT_FOUND
+
+
+class FileExists(AgentError):
+    """No file is ever overwritten."""
+
+    code = ErrorCode.FILE_EXISTS
+
+
+class ImageRefused(AgentError):
+    """An image that would have the host read or write something else than the image."""
+
+    code = ErrorCode.IMAGE_REFUSED
+
+
+class ImageFormatMismatch(AgentError):
+    """The image is not in the format that the command says."""
+
+    code = ErrorCode.IMAGE_FORMAT_MISMATCH
+
+
+class ImageTooLarge(AgentError):
+    code = ErrorCode.IMAGE_TOO_LARGE
+
+
+class DownloadFailed(AgentError):
+    code = ErrorCode.DOWNLOAD_FAILED
+
+
+class ScratchFull(AgentError):
+    """There is no room on this host for a download, or for what is unpacked."""
+
+    code = ErrorCode.SCRATCH_FULL
+
+
+class ChecksumMismatch(AgentError):
+    """The file, or its contents, is not the one that the sender means."""
+
+    code = ErrorCode.CHECKSUM_MISMATCH
+
+
+class CopyMismatch(AgentError):
+    """What was read back is not what was copied."""
+
+    code = ErrorCode.COPY_MISMATCH
+
+
+class CopyFailed(AgentError):
+    code = ErrorCode.COPY_FAILED
+
+
+class CopyStalled(AgentError):
+    """Not a byte has moved for too long."""
+
+    code = ErrorCode.COPY_STALLED
+
+
+class BlockJobFailed(AgentError):
+    """QEMU gave up a copy of a running machine's disk; the machine runs on with the disk that it had."""
+
+    code = ErrorCode.BLOCK_JOB_FAILED
+
+
+class VolumeIncomplete(AgentError):
+    """A copy job is writing the volume, or has not removed it yet: it must not be used."""
+
+    code = ErrorCode.VOLUME_INCOMPLETE

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a handler acts on: the four sides of a host, as the handlers see them.
+"""What a handler acts on: the sides of a host, as the handlers see them.
 
 The adapters below implement these protocols without importing them; a fake in the tests does too, and one
 contract suite runs both.
@@ -14,7 +14,9 @@ from pydantic import SecretStr
 
 from storpool_agent.deadline import Deadline
 from storpool_agent.devices.model import Device
-from storpool_agent.domains.model import Disk, DiskInDomain, Domain
+from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget
+from storpool_agent.images.model import Image, Look, Task
+from storpool_agent.secondary.model import Part
 from storpool_agent.storpool.model import (
     Attachment,
     NewSnapshot,
@@ -25,6 +27,7 @@ from storpool_agent.storpool.model import (
     VolumeChange,
 )
 from storpool_commands.disks import Holder, IoTune, Mode, OnRemoteAttached
+from storpool_commands.images import Compression
 from storpool_commands.references import Reference
 
 
@@ -171,6 +174,13 @@ class Devices(Protocol):
         """Wait until link and node are gone. Raises DetachIncomplete."""
         ...
 
+    def open(self, device: Device, mode: Mode) -> int:
+        """A descriptor of the device, proven to be the one that was looked at; the caller closes it.
+
+        Raises DeviceMismatch when the node has become another device, or has another size.
+        """
+        ...
+
     def holders(self, device: Device) -> Sequence[Holder]:
         """Processes, mounts and devices on top that keep it open; udev's own short looks are left out."""
         ...
@@ -244,8 +254,155 @@ class Domains(Protocol):
         """
         ...
 
+    def mirror(self, disk: DiskInDomain, target: MirrorTarget, task: Task, deadline: Deadline) -> None:
+        """Copy a running machine's disk to the target, and go on copying what the guest writes, until both are the same.
+
+        One that is under way to the same target, begun by an earlier run of the agent, is gone on with. `deadline` is for
+        the single calls, the copy takes as long as it takes. When the task is interrupted, or stalls, the mirror is
+        ended and the machine keeps its disk; but for AgentStopping, when it is left as it is. Raises BlockJobFailed,
+        CopyStalled, VmNotRunning, VmBusy (another block job), DiskConflict (the disk is being copied elsewhere).
+        """
+        ...
+
+    def pivot(self, disk: DiskInDomain, target: MirrorTarget, deadline: Deadline) -> DiskInDomain:
+        """Have the machine use the target instead, now and in its configuration, and read that back.
+
+        Done already is a success. Raises BlockJobFailed when the two are not the same: the machine keeps its disk.
+        """
+        ...
+
+    def end_mirror(self, vm: str, target_path: str, deadline: Deadline) -> None:
+        """End a mirror to this path, if one is under way; the machine (a UUID) keeps its disk. None such is a success."""
+        ...
+
+    def capacity(self, disk: DiskInDomain, deadline: Deadline) -> int:
+        """Bytes of the disk as the guest sees it. Raises VmNotFound, VmNotRunning."""
+        ...
+
     def versions(self, deadline: Deadline) -> tuple[str, str]:
         """Of libvirt and of QEMU."""
+        ...
+
+
+class Images(Protocol):
+    """The tools for disk images. Each call may raise what the task is interrupted with, CopyStalled and CopyFailed.
+
+    They run as children of their own: with limits, at low priority, ended with the agent, and never given a path
+    that came from a message.
+    """
+
+    def inspect(self, image: Image, task: Task, *, max_size_bytes: int) -> Look:
+        """Look into a foreign image, in a process that can do no harm.
+
+        Raises ImageRefused (another file behind it, snapshots in it, features nobody asked for, tables out of all
+        proportion), ImageFormatMismatch (it is something else than was said; a raw one that begins as an image of
+        another format), ImageTooLarge (its disk has more than `max_size_bytes`).
+        """
+        ...
+
+    def convert(
+        self, source: Image, target: Image, task: Task, *, zeroed: bool = False, compress: bool = False
+    ) -> None:
+        """Copy the disk in `source` to `target`, and flush it.
+
+        A target that is a file is empty before and becomes an image of the target's format and of the source's virtual
+        size, sparse where that is zero. A device has at least that size; what is beyond is left as it is. `zeroed`: all
+        of the target reads as zeroes, so none are written. `compress`: zstd, qcow2 alone. Raises SecondaryFull when the
+        target is a file and there is no room for it, and SecondaryUnavailable when one of the files fails.
+        """
+        ...
+
+    def block_hash(self, image: Image, size_bytes: int, task: Task) -> str:
+        """The BlockHash of the first `size_bytes` of the disk in an image, read past the page cache."""
+        ...
+
+    def checksum(self, image: Image, algorithm: str, task: Task) -> str:
+        """Of the file as it is, as `<algorithm>:<hex>`."""
+        ...
+
+    def unpack(self, packed: Image, compression: Compression, target: int, task: Task, *, max_bytes: int) -> None:
+        """Decompress a file into an empty one, sparsely. Raises ImageTooLarge as soon as more than that comes out,
+        ImageRefused when it is no such file or is cut off, ScratchFull."""
+        ...
+
+    def fetch(self, url: str, target: int, task: Task, *, max_bytes: int) -> None:
+        """Download into an empty file; a connection that breaks is taken up again where the server can do that.
+
+        Raises SecondaryNotAllowed (an address that the settings do not allow, also when a redirect leads there),
+        ImageNotFound, DownloadFailed, ImageTooLarge, ScratchFull.
+        """
+        ...
+
+
+class Secondary(Protocol):
+    """Secondary storage. Any call may raise SecondaryUnavailable."""
+
+    max_image_bytes: int
+    """The largest disk, and the largest download, that this host's settings allow."""
+
+    def check(self, store: str) -> None:
+        """Raises SecondaryNotAllowed for a store that this host's settings do not allow. Changes nothing."""
+        ...
+
+    def acquire(self, store: str, owner: str) -> None:
+        """Have a store mounted until everybody who acquired it has released it. Again by the same owner is no more.
+
+        Raises SecondaryNotAllowed.
+        """
+        ...
+
+    def release(self, store: str, owner: str) -> None:
+        """Unmount it if nobody else has it. Not acquired is a success."""
+        ...
+
+    def sweep(self) -> None:
+        """Unmount what an earlier run of the agent has left mounted and nobody has acquired by now."""
+        ...
+
+    def open_image(self, store: str, path: str) -> int:
+        """A descriptor of a regular file with one name, opened for reading; no symbolic link is followed.
+
+        Raises ImageNotFound, ImageRefused (a link, a directory, a device, a second name).
+        """
+        ...
+
+    def exists(self, store: str, path: str) -> bool: ...
+
+    def create_part(self, store: str, path: str, owner: str) -> Part:
+        """Begin a file; one that this owner had begun for this path is begun anew. Directories on the way are made.
+
+        Raises FileExists when there is a file of that name, SecondaryReadOnly, SecondaryFull.
+        """
+        ...
+
+    def publish(self, part: Part) -> int:
+        """Flush the file and give it its name, if the store is still what it was; its length in bytes.
+
+        Raises FileExists: nothing that is there is replaced.
+        """
+        ...
+
+    def discard_part(self, store: str, path: str, owner: str) -> None:
+        """Remove what `create_part` began, if it is still there under that name."""
+        ...
+
+    def write_text(self, store: str, path: str, text: str) -> None:
+        """Write a small file in one step, over one that is there. Raises SecondaryReadOnly, SecondaryFull."""
+        ...
+
+    def remove(self, store: str, path: str) -> None:
+        """Remove a file. None such is a success."""
+        ...
+
+    def scratch(self, owner: str) -> int:
+        """An empty file of this host that has no name: what is in it is gone when it is closed. Raises ScratchFull."""
+        ...
+
+    def local_path(self, store: str, path: str) -> str:
+        """The path of a file that machines of this host may have as a disk: of a `file://` store alone.
+
+        Raises SecondaryNotAllowed for others, which are only mounted while a copy needs them.
+        """
         ...
 
 
@@ -301,5 +458,7 @@ class Host:
     devices: Devices
     domains: Domains
     pools: Pools
+    images: Images
+    secondary: Secondary
     cluster_id: str | None = None
     """SP_CLUSTER_ID of the host's settings."""

@@ -24,6 +24,22 @@ from storpool_commands.control import (
     QueryCommand,
     SetLogLevel,
 )
+from storpool_commands.copies import (
+    BackedUpSnapshot,
+    BackupSnapshot,
+    CopiedVolume,
+    CopyVolumeToSecondary,
+    CreateTemplateFromSnapshot,
+    CreateTemplateFromVolume,
+    DownloadedTemplate,
+    DownloadedVolume,
+    DownloadTemplate,
+    DownloadVolume,
+    MigratedVolume,
+    MigrateVolume,
+    TemplateFromSnapshot,
+    TemplateFromVolume,
+)
 from storpool_commands.disks import (
     AttachDisk,
     AttachedDisk,
@@ -119,6 +135,13 @@ Command = Annotated[
     | TakeVmSnapshot
     | RevertVmSnapshot
     | DeleteVmSnapshot
+    | DownloadTemplate
+    | BackupSnapshot
+    | CreateTemplateFromVolume
+    | CreateTemplateFromSnapshot
+    | CopyVolumeToSecondary
+    | DownloadVolume
+    | MigrateVolume
     | AddStoragePool
     | RemoveStoragePool
     | GetPoolStats
@@ -127,6 +150,17 @@ Command = Annotated[
     Field(discriminator="command"),
 ]
 """What a host's queue takes."""
+
+BulkCommand = (
+    DownloadTemplate
+    | BackupSnapshot
+    | CreateTemplateFromVolume
+    | CreateTemplateFromSnapshot
+    | CopyVolumeToSecondary
+    | DownloadVolume
+    | MigrateVolume
+)
+"""Those that move data, which takes minutes: the host runs them in a lane of their own."""
 
 AnyCommand = Annotated[
     CreateVolume
@@ -177,6 +211,13 @@ Result = Annotated[
     | TakenVmSnapshot
     | RevertedVmSnapshot
     | DeletedVmSnapshot
+    | DownloadedTemplate
+    | BackedUpSnapshot
+    | TemplateFromVolume
+    | TemplateFromSnapshot
+    | CopiedVolume
+    | DownloadedVolume
+    | MigratedVolume
     | AddedStoragePool
     | RemovedStoragePool
     | PoolStats

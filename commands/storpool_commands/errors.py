@@ -79,6 +79,25 @@ class ErrorCode(StrEnum):
     WOULD_SHRINK = "would-shrink"
     SIZE_CHANGED = "size-changed"
 
+    # images and copies
+    SECONDARY_NOT_ALLOWED = "secondary-not-allowed"
+    SECONDARY_UNAVAILABLE = "secondary-unavailable"
+    SECONDARY_READ_ONLY = "secondary-read-only"
+    SECONDARY_FULL = "secondary-full"
+    IMAGE_NOT_FOUND = "image-not-found"
+    FILE_EXISTS = "file-exists"
+    IMAGE_REFUSED = "image-refused"
+    IMAGE_FORMAT_MISMATCH = "image-format-mismatch"
+    IMAGE_TOO_LARGE = "image-too-large"
+    DOWNLOAD_FAILED = "download-failed"
+    SCRATCH_FULL = "scratch-full"
+    CHECKSUM_MISMATCH = "checksum-mismatch"
+    COPY_MISMATCH = "copy-mismatch"
+    COPY_FAILED = "copy-failed"
+    COPY_STALLED = "copy-stalled"
+    BLOCK_JOB_FAILED = "block-job-failed"
+    VOLUME_INCOMPLETE = "volume-incomplete"
+
     # virtual machines
     VM_NOT_FOUND = "vm-not-found"
     VM_NOT_RUNNING = "vm-not-running"
@@ -128,6 +147,16 @@ _RETRYABLE = {
     ErrorCode.REVERT_INCOMPLETE,
     ErrorCode.DELETE_INCOMPLETE,
     ErrorCode.SECRET_NOT_KEPT,
+    ErrorCode.SECONDARY_UNAVAILABLE,
+    ErrorCode.SECONDARY_READ_ONLY,
+    ErrorCode.SECONDARY_FULL,
+    ErrorCode.DOWNLOAD_FAILED,
+    ErrorCode.SCRATCH_FULL,
+    ErrorCode.COPY_MISMATCH,
+    ErrorCode.COPY_FAILED,
+    ErrorCode.COPY_STALLED,
+    ErrorCode.BLOCK_JOB_FAILED,
+    ErrorCode.VOLUME_INCOMPLETE,
     ErrorCode.GUEST_AGENT_UNAVAILABLE,
     ErrorCode.GUEST_NOT_FROZEN,
     ErrorCode.FROZEN_TOO_LONG,

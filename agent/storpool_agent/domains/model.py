@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from storpool_commands.disks import IoTune, Mode
+from storpool_commands.images import ImageFormat
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,12 @@ class DiskInDomain:
     serial: str | None
     address: str | None
     mode: Mode = "rw"
+
+
+@dataclass(frozen=True)
+class MirrorTarget:
+    """Where a running machine's disk is copied to: a device or a file that is there, large enough, and zero."""
+
+    path: str
+    format: ImageFormat
+    device: bool

@@ -1,0 +1,69 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Why work that takes long is to end now, for whoever waits in it."""
+
+import os
+import select
+import threading
+from datetime import UTC, datetime
+
+from storpool_agent.errors import DeadlinePassed
+
+LONGEST_WAIT_S = 3600.0
+"""Of one wait: a step of the wall clock, which the deadline is told by, is noticed by then."""
+
+
+class AgentStopping(Exception):
+    """The agent ends before its work does: nothing is undone and nothing answered, the next start goes on with it."""
+
+
+class Interrupt:
+    """Set once, by whichever reason comes first. Any thread may call any method; close it once nobody waits."""
+
+    def __init__(self, deadline: datetime | None = None) -> None:
+        """`deadline` is of the wall clock: a sender's deadline must mean the same after a restart."""
+        self._deadline = deadline
+        self._mutex = threading.Lock()
+        self._reason: Exception | None = None
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def close(self) -> None:
+        with self._mutex:
+            event, self._event = self._event, -1
+        if event >= 0:
+            os.close(event)
+
+    def set(self, reason: Exception) -> None:
+        """Raise this from `check` from now on, unless another reason came before."""
+        with self._mutex:
+            if self._reason is None:
+                self._reason = reason
+                if self._event >= 0:
+                    os.eventfd_write(self._event, 1)
+
+    def check(self) -> None:
+        """Raise the reason, or DeadlinePassed, or return."""
+        if self._reason is not None:
+            raise self._reason
+        if self._deadline is not None and self._remaining_s() <= 0:
+            raise DeadlinePassed(f"its deadline {self._deadline.isoformat()} has passed; it was stopped")
+
+    def fileno(self) -> int:
+        """Readable once a reason is set; for a poll beside others. The deadline is for `within` to tell."""
+        return self._event
+
+    def within(self, timeout_s: float) -> float:
+        """The shorter of the two: how long a poll may last."""
+        return max(0.0, min(timeout_s, self._remaining_s()))
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for so long; raises as `check` does, as soon as there is reason to."""
+        poll = select.poll()
+        poll.register(self._event, select.POLLIN)
+        poll.poll(self.within(timeout_s) * 1000)
+        self.check()
+
+    def _remaining_s(self) -> float:
+        if self._deadline is None:
+            return LONGEST_WAIT_S
+        return (self._deadline - datetime.now(UTC)).total_seconds()
