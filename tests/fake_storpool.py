@@ -124,6 +124,7 @@ class FakeStorPool:
                 return taken
             raise NameTaken(f"{wanted.name} is taken", name=wanted.name)
         global_id = f"{wanted.cluster_id or 'd.n'}.a{next(self._numbers)}"
+        origin = wanted.parent or wanted.base_on
         volume = self._put(
             Volume(
                 global_id,
@@ -134,10 +135,10 @@ class FakeStorPool:
                 tags={**wanted.tags, OPERATION: operation},
                 iops=wanted.iops or None,
                 bandwidth_kib_sec=wanted.bandwidth_kib_sec or None,
-                parent=wanted.parent.name if wanted.parent else "",
+                parent=origin.name if origin else "",
             )
         )
-        self._copy_content(wanted.parent, volume)
+        self._copy_content(origin, volume)
         self._answer("create_volume")
         return volume
 
@@ -206,6 +207,10 @@ class FakeStorPool:
         snapshots = tuple(self._snapshot_of(each, NewSnapshot(tags=wanted.tags), operation) for each in present)
         self._answer("take_group_snapshot")
         return snapshots
+
+    def volumes_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
+        self._called("volumes_made_by")
+        return self._made_by(operation, snapshot=False)
 
     def snapshots_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
         self._called("snapshots_made_by")

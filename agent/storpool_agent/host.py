@@ -111,6 +111,10 @@ class StorPool(Protocol):
         """
         ...
 
+    def volumes_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
+        """The volumes that carry the tag `sp-op=<operation>`. It lists all volumes of the cluster."""
+        ...
+
     def snapshots_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
         """The snapshots that carry the tag `sp-op=<operation>`. It lists all snapshots of the cluster."""
         ...
@@ -298,6 +302,10 @@ class Images(Protocol):
         proportion), ImageFormatMismatch (it is something else than was said; a raw one that begins as an image of
         another format), ImageTooLarge (its disk has more than `max_size_bytes`).
         """
+        ...
+
+    def create(self, image: Image, size_bytes: int, task: Task) -> None:
+        """Make an empty file an image of a disk of that size, which reads as zeroes. Raises SecondaryFull."""
         ...
 
     def convert(

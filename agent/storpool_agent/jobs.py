@@ -25,13 +25,17 @@ from storpool_agent.errors import (
     SecretNotKept,
 )
 from storpool_agent.host import Host
+from storpool_agent.interrupt import AgentStopping
 from storpool_agent.journal.journal import Journal, Outgoing
 from storpool_agent.lanes import Lane
-from storpool_agent.locks import Locks, Turn
+from storpool_agent.locks import HeldTurns, Locks, Turn
 from storpool_agent.outbox import Outbox
+from storpool_agent.progress import Meter
+from storpool_commands.catalogue import BulkCommand
 from storpool_commands.control import Ping
 from storpool_commands.disks import GetPhysicalDisk
 from storpool_commands.envelope import AnyRequest, Failure, Request, Success
+from storpool_commands.progress import JobProgress
 from storpool_commands.labels import OPERATION
 
 log = structlog.get_logger()
@@ -53,6 +57,8 @@ class Job:
     request: Request
     attempts: int
     """Of earlier lives of the agent, or of other agents."""
+    stops: int = 0
+    """How many of these ended because the agent was stopped."""
     recovered: bool = False
     """It was read from the journal, which keeps no secrets."""
     kept: bool = True
@@ -64,6 +70,18 @@ class Job:
     attempt: Attempt | None = None
     over: bool = False
     """It was cancelled while it queued, and has its reply; or it was given back to the broker."""
+    cancelled: bool = False
+    """It was cancelled while it queued, and what an earlier run has left is to be removed before it has its reply."""
+    meter: Meter = field(default_factory=Meter)
+
+    @property
+    def bulk(self) -> bool:
+        return isinstance(self.request.body, BulkCommand)
+
+    @property
+    def has_begun(self) -> bool:
+        """What it makes for as long as it runs may be there."""
+        return self.bulk and self.attempts > 0
 
 
 class Jobs:
@@ -78,21 +96,37 @@ class Jobs:
     Any thread may call any method.
     """
 
-    def __init__(self, host: Host, journal: Journal, outbox: Outbox, lane: Lane) -> None:
+    def __init__(self, host: Host, journal: Journal, outbox: Outbox, lane: Lane, bulk: Lane) -> None:
+        """`bulk` is for copies: nothing that takes moments waits behind them."""
         self._host = host
         self._journal = journal
         self._outbox = outbox
         self._lane = lane
+        self._bulk = bulk
         self._locks = Locks()
         self._mutex = threading.Lock()
         self._jobs: dict[str, Job] = {}
         self._storing = 0
         self._stored = threading.Condition(self._mutex)
         self._abandoned = threading.Event()
+        self._copy_queued: Callable[[], None] = lambda: None
+        self._copy_ended: Callable[[], None] = lambda: None
 
-    def submit(self, request: Request, attempts: int = 0, *, recovered: bool = False) -> None:
+    def on_copy(self, callback: Callable[[], None]) -> None:
+        """Have somebody told that there is a copy to watch. Call it before the first request."""
+        self._copy_queued = callback
+
+    def on_copy_end(self, callback: Callable[[], None]) -> None:
+        """Have somebody told that a copy has its reply. Call it before the first request."""
+        self._copy_ended = callback
+
+    def turns(self) -> HeldTurns:
+        """For work of the agent's own on objects that commands name."""
+        return HeldTurns(self._locks, [])
+
+    def submit(self, request: Request, attempts: int = 0, stops: int = 0, *, recovered: bool = False) -> None:
         """Have a stored request run when its objects are free."""
-        self._queue(Job(request, attempts, recovered))
+        self._queue(Job(request, attempts, stops, recovered))
 
     def serve(self, request: Request, attempts: int, settle: Settle) -> None:
         """Have a stored request of the queue of all hosts run, or join it if it is under way.
@@ -153,9 +187,12 @@ class Jobs:
         request = job.request
         with self._mutex:
             self._jobs[str(request.id)] = job
+        if job.bulk:
+            job.meter.note("queued", None, None)
+            self._copy_queued()
         named = objects.named(request.body)
         if named.by_name:
-            self._enter(job, named.by_name, partial(self._resolve, job, named))
+            self._enter_name(job, named.by_name, partial(self._resolve, job, named))
         else:
             self._enter(job, objects.resolve(named, self._host), partial(self._run, job))
 
@@ -180,6 +217,9 @@ class Jobs:
             if job.attempt is not None:
                 job.attempt.cancel()
                 return "stopping"
+            if job.has_begun:
+                job.cancelled = True
+                return "stopping"
             job.over = True
         reply = dispatch.failure(self._host.name, job.request, Cancelled("cancelled before it was started"))
         try:
@@ -194,6 +234,23 @@ class Jobs:
         """How many requests are accepted and have no reply yet."""
         with self._mutex:
             return sum(not (job.over or job.replied) for job in self._jobs.values())
+
+    def end_copies(self) -> None:
+        """The agent stops: end the copies that run, to be begun again by the next start."""
+        for job in self.copies():
+            if job.attempt is not None:
+                job.attempt.end(AgentStopping())
+
+    def copies(self) -> Sequence[Job]:
+        """The copies that run, or wait for their turn."""
+        with self._mutex:
+            return [job for job in self._jobs.values() if job.bulk and not (job.over or job.replied)]
+
+    def progress(self, request_id: str) -> JobProgress | None:
+        """How far a running copy is."""
+        with self._mutex:
+            job = self._jobs.get(request_id)
+        return job.meter.read() if job else None
 
     def steps(self, request_id: str) -> list[str]:
         """The steps that a running request has taken."""
@@ -211,6 +268,13 @@ class Jobs:
             return self._stored.wait_for(lambda: not self._storing, deadline.remaining_s)
 
     def _enter(self, job: Job, keys: frozenset[str], work: Callable[[], None]) -> None:
+        lane = self._bulk if job.bulk else self._lane
+        turn = Turn(keys, lambda: lane.put(work))
+        job.turns.append(turn)
+        self._locks.enter(turn)
+
+    def _enter_name(self, job: Job, keys: frozenset[str], work: Callable[[], None]) -> None:
+        """As `_enter`, for the look-up of names: it takes moments, whatever the command does then."""
         turn = Turn(keys, lambda: self._lane.put(work))
         job.turns.append(turn)
         self._locks.enter(turn)
@@ -220,7 +284,7 @@ class Jobs:
         try:
             keys = objects.resolve(named, self._host)
         except AgentError as problem:
-            self._run(job, problem)
+            self._enter(job, frozenset(), partial(self._run, job, problem))
         else:
             self._enter(job, keys, partial(self._run, job))
 
@@ -238,19 +302,37 @@ class Jobs:
             return None
         refusal = problem or _refusal(job) or self._start(job)
         if refusal is not None:
+            if job.has_begun:
+                dispatch.clean_up(job.request, self._host, attempt)
             reply = dispatch.failure(self._host.name, job.request, refusal)
             # How far an earlier life of the agent, or another agent, came with it is not known.
             return reply.model_copy(update={"side_effects": "partial"}) if job.attempts else reply
         crash_point(f"{job.request.body.command}/started")
         host = dry(self._host) if job.request.dry_run else self._host
-        return dispatch.execute(job.request, host, attempt)
+        try:
+            return dispatch.execute(job.request, host, attempt)
+        except AgentStopping:
+            self._note_stop(job)
+            return None
+        finally:
+            attempt.close()
+
+    def _note_stop(self, job: Job) -> None:
+        log.info("copy stopped", request=str(job.request.id), reason="the agent stops; the next start begins it again")
+        try:
+            self._journal.stop(str(job.request.id))
+        except JournalUnavailable as error:
+            log.warning("stop not noted", request=str(job.request.id), reason=str(error))
 
     def _begin(self, job: Job) -> Attempt | None:
         """From here on a cancel stops the attempt; before, it ends the job."""
         with self._mutex:
             if not job.over:
                 kind = DryAttempt if job.request.dry_run else Attempt
-                job.attempt = kind(job.request, self._journal, job.attempts + 1)
+                turns = HeldTurns(self._locks, job.turns)
+                job.attempt = kind(job.request, self._journal, job.attempts + 1, turns, job.meter.note)
+                if job.bulk:
+                    _ = job.attempt.interrupt  # there before anybody can want to end it
             return job.attempt
 
     def _start(self, job: Job) -> AgentError | None:
@@ -282,6 +364,8 @@ class Jobs:
         self._settle(job)
         self._leave(job)
         self._tell_stored()
+        if job.bulk:
+            self._copy_ended()
 
     def _settle(self, job: Job) -> None:
         """The reply is on disk: what asked for it is no longer needed."""
@@ -332,7 +416,9 @@ def _refusal(job: Job) -> AgentError | None:
             "send it again with a new id: what is done already is not done twice",
             attempts=job.attempts,
         )
-    if job.attempts >= MAX_ATTEMPTS:
+    if job.cancelled:
+        return Cancelled("cancelled before it was started again")
+    if job.attempts - job.stops >= MAX_ATTEMPTS:
         return _crash_loop(job)
     if not job.attempts and deadline is not None and deadline <= datetime.now(UTC):
         return DeadlinePassed(f"its deadline {deadline.isoformat()} has passed; it was not started")
@@ -340,7 +426,7 @@ def _refusal(job: Job) -> AgentError | None:
 
 
 def _crash_loop(job: Job) -> CrashLoop:
-    what = f"the agent died {job.attempts} times while it ran this request; look at its log, then at the volume"
+    what = f"the agent died {job.attempts - job.stops} times while it ran this request; look at its log, then at the volume"
     if isinstance(job.request, AnyRequest):
         what = (
             f"{job.attempts} agents had this request and none has answered it: they died, stopped or lost the broker;"

@@ -18,10 +18,13 @@ them finds the objects of both."""
 OPERATION = "sp-op"
 """The agent's own: the id of the request that made the object."""
 
+WRITING = "sp-writing"
+"""The agent's own: the id of the request that is still writing the volume. Nobody attaches it until then."""
+
 
 def is_own(tag: str) -> bool:
     """The agent relies on it: no command may set or remove it."""
-    return tag == OPERATION or tag.startswith(f"{OPERATION}-")
+    return tag in {OPERATION, WRITING} or tag.startswith(f"{OPERATION}-")
 
 
 class VmLabels(WireModel):
