@@ -35,7 +35,7 @@ from storpool_commands.catalogue import BulkCommand
 from storpool_commands.control import Ping
 from storpool_commands.disks import GetPhysicalDisk
 from storpool_commands.envelope import AnyRequest, Failure, Request, Success
-from storpool_commands.progress import JobProgress
+from storpool_commands.control import JobProgress
 from storpool_commands.labels import OPERATION
 
 log = structlog.get_logger()

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
-from storpool_commands.progress import JobProgress
+from storpool_commands.control import JobProgress
 
 WINDOW_S = 10.0
 """The rate is that of so long: of a shorter time it jumps, of a longer one it tells of the past."""

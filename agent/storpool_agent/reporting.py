@@ -16,7 +16,7 @@ from storpool_agent.jobs import Job, Jobs
 from storpool_agent.journal.journal import Journal
 from storpool_agent.outbox import Publishes
 from storpool_commands import envelope, topology
-from storpool_commands.progress import JobProgress
+from storpool_commands.control import JobProgress
 
 log = structlog.get_logger()
 

@@ -8,13 +8,12 @@ What says how far it has come is the machine itself: a disk that is at its new p
 import json
 import os
 from dataclasses import dataclass
-from typing import Literal
 
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import DiskInDomain, Domain, MirrorTarget
 from storpool_agent.errors import DiskNotFound, InvalidCommand
-from storpool_agent.handlers import connecting, downloads, finding, migrating, temporaries
+from storpool_agent.handlers import connecting, downloads, finding, moving, temporaries
 from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy, closed_after
 from storpool_agent.handlers.sources import whole_sectors
 from storpool_agent.host import Host, Pool
@@ -24,8 +23,6 @@ from storpool_commands.copies import MigratedVolume, MigrateVolume
 from storpool_commands.images import StoredImage
 from storpool_commands.labels import VM
 from storpool_commands.references import Reference
-
-Method = Literal["inPlace", "copyInStorPool", "offline", "live"]
 
 CALL_TIMEOUT_S = 60.0
 TARGET = "live-target"
@@ -57,7 +54,7 @@ def to_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedVol
         if volume is not None:
             with attempt.turns.again(volume.global_id, None):
                 connecting.disconnect(volume, host, attempt, _soon())
-        migrating.delete_source(command, volume, pool, attempt)
+        moving.delete_source(command, volume, pool, attempt)
     return MigratedVolume(
         method="live",
         volume=None,
@@ -90,8 +87,8 @@ def from_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedV
             volume = _make_volume(copy, pool, command, domain, host.domains.capacity(disk, _soon()))
         volume = _moved_to(volume, copy, pool, domain, disk)
         if command.delete_source:
-            migrating.remove_source(source, host, attempt)
-    return migrating.at_storpool("live", volume, source_deleted=command.delete_source).model_copy(
+            moving.remove_source(source, host, attempt)
+    return moving.at_storpool("live", volume, source_deleted=command.delete_source).model_copy(
         update={"copies": attempt.number}
     )
 
@@ -151,7 +148,7 @@ def _make_volume(copy: Copy, pool: Pool, command: MigrateVolume, domain: Domain,
         template=downloads.template_of(pool, command.template),
         name=command.name,
         cluster_id=pool.cluster_id,
-        tags={VM: domain.uuid, **command.all_tags(migrating.KIND)},
+        tags={VM: domain.uuid, **command.all_tags(moving.KIND)},
     )
     volume = downloads.create(copy, pool, wanted)
     copy.attempt.note(TARGET, volume.global_id)

@@ -7,16 +7,13 @@ from contextlib import ExitStack
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import DiskInUseByVm, InvalidCommand, SecondaryNotAllowed, VolumeNotFound
-from storpool_agent.handlers import copying, downloads, finding, live_migrating, releasing, temporaries, volumes
+from storpool_agent.handlers import copying, downloads, finding, live_migrating, moving, releasing, temporaries, volumes
 from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy, FileFormat, closed_after
 from storpool_agent.host import Host, Pool
 from storpool_agent.images.model import Image
 from storpool_agent.storpool.model import NewVolume, Volume, VolumeChange
 from storpool_commands.copies import MigratedVolume, MigrateVolume
 from storpool_commands.images import ImageSource
-from storpool_commands.references import ID_DIRECTORY
-
-KIND = "volume"
 
 
 def migrate(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedVolume:
@@ -45,7 +42,7 @@ def _in_place(command: MigrateVolume, pool: Pool, attempt: Attempt) -> MigratedV
     template = downloads.template_of(pool, command.template)
     wanted = VolumeChange(template=None if template == volume.template else template)
     after = volumes.change(volume, wanted, pool.storpool, attempt, deadline)
-    return at_storpool("inPlace", after)
+    return moving.at_storpool("inPlace", after)
 
 
 def _copied(command: MigrateVolume, pool: Pool, attempt: Attempt) -> MigratedVolume:
@@ -72,11 +69,11 @@ def _copied(command: MigrateVolume, pool: Pool, attempt: Attempt) -> MigratedVol
                 name=command.name,
                 base_on=volume,
                 cluster_id=pool.cluster_id,
-                tags=command.all_tags(KIND),
+                tags=command.all_tags(moving.KIND),
             )
             made = [storpool.create_volume(wanted, attempt.request_id, deadline)]
-    delete_source(command, volume, pool, attempt)
-    return at_storpool("copyInStorPool", made[0], source_deleted=command.delete_source)
+    moving.delete_source(command, volume, pool, attempt)
+    return moving.at_storpool("copyInStorPool", made[0], source_deleted=command.delete_source)
 
 
 def _to_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedVolume:
@@ -97,7 +94,7 @@ def _to_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedVo
             stored = _copied_out(copy, volume, target, FileFormat(command.format), deadline)
             done = stored.verified
             downloads.detach(volume, copy)
-            delete_source(command, volume, pool, attempt)
+            moving.delete_source(command, volume, pool, attempt)
         else:
             done = copy.earlier()[0]
     return MigratedVolume(
@@ -139,7 +136,7 @@ def _from_file(command: MigrateVolume, host: Host, attempt: Attempt) -> Migrated
         template=downloads.template_of(pool, command.template),
         name=command.name,
         cluster_id=pool.cluster_id,
-        tags=command.all_tags(KIND),
+        tags=command.all_tags(moving.KIND),
     )
     source = ImageSource(store=file.store, path=file.path, format=command.source_format)
     with temporaries.of(host, attempt):
@@ -148,9 +145,9 @@ def _from_file(command: MigrateVolume, host: Host, attempt: Attempt) -> Migrated
         attempt.stays(temporaries.VOLUME, temporaries.pair(pool.name, volume.global_id))
         if command.delete_source:
             copy.acquire(file.store)
-            remove_source(file, host, attempt)
+            moving.remove_source(file, host, attempt)
     done = filled.verified
-    return at_storpool("offline", volume, source_deleted=command.delete_source).model_copy(
+    return moving.at_storpool("offline", volume, source_deleted=command.delete_source).model_copy(
         update={"virtual_size_bytes": done.virtual_size_bytes, "block_hash": done.block_hash, "copies": done.copies}
     )
 
@@ -169,35 +166,3 @@ def _refuse_machines(file: copying.StoredImage, host: Host) -> None:
             vms=[disk.domain.uuid for disk in live],
             paths=[path],
         )
-
-
-def delete_source(command: MigrateVolume, volume: Volume | None, pool: Pool, attempt: Attempt) -> None:
-    """The volume whose contents have moved. Refused while it is attached anywhere."""
-    if command.delete_source:
-        with attempt.step("delete", changes=True, always=True) as step:
-            if volume is None:
-                step.earlier()
-            else:
-                pool.storpool.delete_volume(volume, Deadline.after(API_TIMEOUT_S))
-
-
-def remove_source(file: copying.StoredImage, host: Host, attempt: Attempt) -> None:
-    """The file whose contents have moved."""
-    with attempt.step("delete", changes=True, always=True):
-        host.secondary.remove(file.store, file.path)
-
-
-def at_storpool(
-    method: live_migrating.Method, volume: Volume, *, source_deleted: bool = False
-) -> MigratedVolume:
-    """As results show it."""
-    return MigratedVolume(
-        method=method,
-        volume=volume.global_id,
-        path=f"{ID_DIRECTORY}{volume.global_id}",
-        size_bytes=volume.size_bytes,
-        source_deleted=source_deleted,
-        virtual_size_bytes=volume.size_bytes,
-        block_hash=None,
-        copies=0,
-    )
