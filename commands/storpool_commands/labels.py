@@ -18,10 +18,13 @@ them finds the objects of both."""
 OPERATION = "sp-op"
 """The agent's own: the id of the request that made the object."""
 
+WRITING = "sp-writing"
+"""The agent's own: a volume that a copy job is still writing. No host attaches it for anybody else."""
+
 
 def is_own(tag: str) -> bool:
     """The agent relies on it: no command may set or remove it."""
-    return tag == OPERATION or tag.startswith(f"{OPERATION}-")
+    return tag in {OPERATION, WRITING} or tag.startswith(f"{OPERATION}-")
 
 
 class VmLabels(WireModel):

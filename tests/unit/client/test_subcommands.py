@@ -40,7 +40,7 @@ def test_every_command_can_be_written_as_options(sample: CommandModel[Any], tmp_
     name = subcommand_name(wire_name(sample))
     command = click.Command(name, params=list(fields.options(type(sample))))
     context = command.make_context(name, list(_written(sample, tmp_path)))
-    assert type(sample)(**fields.values(type(sample), context.params)) == sample
+    assert fields.made(type(sample), context.params) == sample
 
 
 def read_secret(given: str, stdin: str = "") -> AddStoragePool:
@@ -50,7 +50,7 @@ def read_secret(given: str, stdin: str = "") -> AddStoragePool:
     result = CliRunner().invoke(command, ["--name", "p", "--url-file", given], input=stdin, standalone_mode=False)
     if result.exception is not None:
         raise result.exception
-    return AddStoragePool(**fields.values(AddStoragePool, got[0]))
+    return fields.made(AddStoragePool, got[0])
 
 
 def test_a_secret_comes_from_a_file_or_from_stdin(tmp_path: Path) -> None:
