@@ -137,7 +137,9 @@ def _build(settings: Settings) -> _Parts:
             lambda api, token: Cluster(api, token, access.our_id, abandon),
         ),
         images=ImageTools(settings.secondary.web_hosts),
-        secondary=SecondaryStorage(settings.secondary, settings.secondary.scratch_dir or settings.state_dir / "scratch"),
+        secondary=SecondaryStorage(
+            settings.secondary, settings.secondary.scratch_dir or settings.state_dir / "scratch"
+        ),
         cluster_id=access.cluster_id,
     )
     database = Database(settings.state_dir)

@@ -32,10 +32,9 @@ from storpool_agent.locks import HeldTurns, Locks, Turn
 from storpool_agent.outbox import Outbox
 from storpool_agent.progress import Meter
 from storpool_commands.catalogue import BulkCommand
-from storpool_commands.control import Ping
+from storpool_commands.control import JobProgress, Ping
 from storpool_commands.disks import GetPhysicalDisk
 from storpool_commands.envelope import AnyRequest, Failure, Request, Success
-from storpool_commands.control import JobProgress
 from storpool_commands.labels import OPERATION
 
 log = structlog.get_logger()

@@ -27,6 +27,22 @@ class Ping(CommandModel[Pong]):
     command: Literal["ping"] = "ping"
 
 
+class JobProgress(AnswerModel):
+    """How far a running command is. Fields are null where that is not known, or does not apply to the phase."""
+
+    phase: str
+    """What is being done, in a word or two for a person, such as `copy`."""
+    bytes_done: int | None = None
+    """Of this phase."""
+    bytes_total: int | None = None
+    rate_bytes_s: int | None = None
+    """How fast it has moved lately."""
+    eta_s: float | None = None
+    """When this phase is likely to end, at that rate."""
+    stalled_s: float | None = None
+    """For how long not a byte has moved; null while it moves."""
+
+
 class CommandStatus(AnswerModel):
     """What became of one request."""
 
@@ -39,6 +55,8 @@ class CommandStatus(AnswerModel):
     """How often it was started: more than once when the agent died in between."""
     steps: list[str] = []
     """The steps of a running command, the last being the present one."""
+    progress: JobProgress | None = None
+    """How far a running copy job is; null for other commands, and for one that waits or is finished."""
 
 
 class QueriedCommand(AnswerModel):
@@ -79,7 +97,7 @@ class CancelledCommand(AnswerModel):
     id: RequestId
     outcome: Literal["cancelled", "stopping"]
     """`cancelled`: it had not started, its reply is the failure `cancelled`. `stopping`: it runs, and ends at
-    its next step that can be left; its own reply says how it ended."""
+    its next step that can be left, a copy job also within a step; its own reply says how it ended."""
 
 
 class CancelCommand(CommandModel[CancelledCommand]):

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, field
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from storpool_commands.catalogue import AnyCommand, Command, ControlCommand, Result
+from storpool_commands.control import JobProgress
 from storpool_commands.errors import ErrorCode, Retry, SideEffects
 from storpool_commands.references import parse
 from storpool_commands.volumes import CreateVolume, CreateVolumeFromSnapshot, CreateVolumeFromTemplate
@@ -15,6 +16,8 @@ from storpool_commands.wire import AnswerModel, Fact, HostId, RequestId, Timesta
 
 PROTOCOL = 1
 MAX_BODY_BYTES = 1024 * 1024
+PROGRESS_EVERY_S = 10.0
+"""From `accepted` to its reply a copy job that was asked for progress is never silent for longer."""
 
 
 def _whole_number(value: object) -> object:
@@ -29,7 +32,7 @@ class _Envelope(WireModel):
     """Chosen by the sender. The same id again is the same request: it is never run twice."""
     protocol: Annotated[Literal[1], BeforeValidator(_whole_number)]
     deadline: Timestamp | None = None
-    """A request that has not started by then is never started."""
+    """A request that has not started by then is never started; a copy job that runs then is stopped."""
     dry_run: bool = False
     progress: bool = False
     """Also send `accepted` and `progress` replies."""
@@ -128,14 +131,13 @@ class Accepted(_Reply):
     status: Literal["accepted"] = "accepted"
 
 
-class Progress(_Reply):
-    """How far a running request is. Sent when the request asked for progress."""
+class Progress(JobProgress, _Reply):
+    """How far a request is that runs, or that waits for its turn. Sent when the request asked for progress.
+
+    For a copy job at least every `PROGRESS_EVERY_S`, also when nothing moves.
+    """
 
     status: Literal["progress"] = "progress"
-    phase: str
-    bytes_done: int | None = None
-    bytes_total: int | None = None
-    eta_s: float | None = None
 
 
 FinalReply = Success | Failure

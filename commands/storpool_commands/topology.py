@@ -87,3 +87,16 @@ def reply_binding(reply_to: str) -> str:
 def event_key(host: str, event: str) -> str:
     """Where a host publishes an event such as `attachment.detached`."""
     return f"{host}.{event}"
+
+
+def event_type(event: str) -> str:
+    """What kind of CloudEvent it is."""
+    return f"com.storpool.agent.{event}"
+
+
+def progress_event(command: str) -> str:
+    """The event that says how far a command is, by its name on the wire: one word of a routing key.
+
+    Its subject is the request's id, its data are the fields of JobProgress.
+    """
+    return f"progress.{command}"

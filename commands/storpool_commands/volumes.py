@@ -62,7 +62,9 @@ class CreatedVolume(AnswerModel):
     tags: dict[str, str]
 
 
-class _NewVolume(InPool, Labels):
+class VolumeOptions(InPool, Labels):
+    """How a volume that is to be made is named, placed, limited and labelled."""
+
     template: TemplateName | None = None
     """Default: that of the pool."""
     name: ObjectName | None = None
@@ -79,7 +81,7 @@ class _NewVolume(InPool, Labels):
         return self
 
 
-class CreateVolume(_NewVolume, CommandModel[CreatedVolume]):
+class CreateVolume(VolumeOptions, CommandModel[CreatedVolume]):
     """Make an empty volume.
 
     It carries the tag `sp-op` with the request's id, by which the agent finds it again when StorPool's answer
@@ -104,7 +106,7 @@ class CreatedVolumeFromTemplate(CreatedVolume):
     command: Literal["createVolumeFromTemplate"] = "createVolumeFromTemplate"  # type: ignore[assignment]
 
 
-class CreateVolumeFromTemplate(_NewVolume, CommandModel[CreatedVolumeFromTemplate]):
+class CreateVolumeFromTemplate(VolumeOptions, CommandModel[CreatedVolumeFromTemplate]):
     """Make a volume that begins as a copy of a template's snapshot. No data is copied."""
 
     command: Literal["createVolumeFromTemplate"] = "createVolumeFromTemplate"
@@ -122,7 +124,7 @@ class CreatedVolumeFromSnapshot(CreatedVolume):
     command: Literal["createVolumeFromSnapshot"] = "createVolumeFromSnapshot"  # type: ignore[assignment]
 
 
-class CreateVolumeFromSnapshot(_NewVolume, CommandModel[CreatedVolumeFromSnapshot]):
+class CreateVolumeFromSnapshot(VolumeOptions, CommandModel[CreatedVolumeFromSnapshot]):
     """Make a volume that begins as a copy of a snapshot. No data is copied."""
 
     command: Literal["createVolumeFromSnapshot"] = "createVolumeFromSnapshot"

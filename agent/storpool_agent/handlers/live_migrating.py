@@ -128,9 +128,7 @@ class _Move:
         return moved
 
 
-def _moved_to(
-    volume: Volume | None, copy: Copy, pool: Pool, domain: Domain, disk: DiskInDomain | None
-) -> Volume:
+def _moved_to(volume: Volume | None, copy: Copy, pool: Pool, domain: Domain, disk: DiskInDomain | None) -> Volume:
     """The volume, once the machine uses it and nobody is kept from it any more."""
     if volume is None:
         raise InvalidCommand("no volume")

@@ -33,9 +33,7 @@ def remove_source(file: StoredImage, host: Host, attempt: Attempt) -> None:
         host.secondary.remove(file.store, file.path)
 
 
-def at_storpool(
-    method: Method, volume: Volume, *, source_deleted: bool = False
-) -> MigratedVolume:
+def at_storpool(method: Method, volume: Volume, *, source_deleted: bool = False) -> MigratedVolume:
     """As results show it."""
     return MigratedVolume(
         method=method,

@@ -32,9 +32,11 @@ from storpool_commands.client.request import (
     check_addressee,
     encode,
     exchange_of,
+    is_bulk,
     patience_s,
     wire_name,
 )
+from storpool_commands.control import CancelCommand, CancelledCommand
 from storpool_commands.envelope import Event, Failure, Success
 from storpool_commands.wire import CommandModel, HostId
 
@@ -114,14 +116,22 @@ class ManagementClient:
         it dies another one goes on.
 
         With the `request_id` of an earlier call, and the same arguments, it is not done again: the host repeats
-        its reply. Raises CommandFailed, NoReply, HostUnknown, BrokerUnreachable, RequestRefused,
-        UnreadableReply, ClientClosed, and ValueError for a request that cannot be.
+        its reply. A copy job is waited for as long as there are signs of life. Raises CommandFailed, NoReply,
+        HostUnknown, BrokerUnreachable, RequestRefused, UnreadableReply, ClientClosed, and ValueError for a request
+        that cannot be.
         """
         return _result(command, self.ask(command, host=host, **options))
 
     def control(self, command: CommandModel[R], *, host: str, **options: Unpack[Options]) -> R:
         """As call, but by the host's control queue: served at once, before all that waits in the host's queue."""
         return _result(command, self.ask(command, host=host, exchange=topology.CONTROL, **options))
+
+    def cancel(self, request_id: UUID, *, host: str, timeout_s: float | None = None) -> CancelledCommand:
+        """Have the host stop a request. What has become of that one its own call says, by CommandFailed.
+
+        Raises CommandFailed: `too-late` when it is finished, `unknown-request`; and what call does.
+        """
+        return self.control(CancelCommand(id=request_id), host=host, timeout_s=timeout_s)
 
     def ask(
         self, command: CommandModel[Any], *, host: str, exchange: str | None = None, **options: Unpack[Options]
@@ -134,7 +144,7 @@ class ManagementClient:
         body = encode(command, request_id, exchange, terms, for_any=host == topology.ANY_HOST)
         call = Call(request_id, host, exchange, body)
         timeout_s = patience_s(command) if terms.timeout_s is None else terms.timeout_s
-        return self._await(call, timeout_s, terms.on_progress)
+        return self._await(call, timeout_s, terms.on_progress, renewed=terms.timeout_s is None and is_bulk(command))
 
     def wait(self, request_id: UUID, *, timeout_s: float = 60.0, on_progress: OnProgress | None = None) -> Success:
         """Wait for the reply to an earlier request, without asking the host for it. Raises as call does."""
@@ -146,21 +156,21 @@ class ManagementClient:
         self._subscriptions.append(subscription)
         return subscription
 
-    def _await(self, call: Call, timeout_s: float, on_progress: OnProgress | None) -> Success:
-        give_up_at = monotonic() + timeout_s
+    def _await(self, call: Call, timeout_s: float, on_progress: OnProgress | None, *, renewed: bool = False) -> Success:
+        """`renewed`: the time begins again with every sign of life."""
         self._calls.add(call)
         try:
             if self._closed:
                 raise _closed()
             self._link.submit(lambda: self._mailbox.send(call))
-            return _final_reply(call, give_up_at, on_progress)
+            return _final_reply(call, timeout_s, on_progress, renewed=renewed)
         except Empty:
             pass
         finally:
             self._calls.remove(call)
-        raise self._silence(call, timeout_s)
+        raise self._silence(call, timeout_s, "sign of life" if renewed else "reply")
 
-    def _silence(self, call: Call, timeout_s: float) -> CallError:
+    def _silence(self, call: Call, timeout_s: float, missing: str) -> CallError:
         """The call is no longer among those that are sent: what is known of it stays so."""
         if call.body is None:
             what = f"no reply in {timeout_s:g} s; call with the same id asks the host"
@@ -170,12 +180,13 @@ class ManagementClient:
         where = (
             f"is in the queue of {call.addressee}" if call.confirmed else "was sent, the broker has not confirmed it"
         )
-        what = f"no reply in {timeout_s:g} s. The request {where}: it may run, or still be run; ask again by its id"
+        what = f"no {missing} in {timeout_s:g} s. The request {where}: it may run, or still be run; ask again by its id"
         return NoReply(what, call.request_id, confirmed=call.confirmed)
 
 
-def _final_reply(call: Call, give_up_at: float, on_progress: OnProgress | None) -> Success:
+def _final_reply(call: Call, timeout_s: float, on_progress: OnProgress | None, *, renewed: bool) -> Success:
     """Raises queue.Empty when the time is over."""
+    give_up_at = monotonic() + timeout_s
     while True:
         match call.inbox.get(timeout=max(0.0, give_up_at - monotonic())):
             case Success() as reply:
@@ -187,6 +198,8 @@ def _final_reply(call: Call, give_up_at: float, on_progress: OnProgress | None) 
             case progress:
                 if on_progress is not None:
                     on_progress(progress)
+                if renewed:
+                    give_up_at = monotonic() + timeout_s
 
 
 def _result(command: CommandModel[R], reply: Success) -> R:

@@ -12,11 +12,22 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from storpool_commands import topology
-from storpool_commands.catalogue import AnyCommand, Command, ControlCommand
-from storpool_commands.envelope import MAX_BODY_BYTES, PROTOCOL, Accepted, AnyRequest, ControlRequest, Progress, Request
+from storpool_commands.catalogue import AnyCommand, BulkCommand, Command, ControlCommand
+from storpool_commands.envelope import (
+    MAX_BODY_BYTES,
+    PROGRESS_EVERY_S,
+    PROTOCOL,
+    Accepted,
+    AnyRequest,
+    ControlRequest,
+    Progress,
+    Request,
+)
 from storpool_commands.wire import CommandModel, HostId
 
 PATIENCE_S = 30.0
+SILENCE_S = 6 * PROGRESS_EVERY_S  # an agent that is restarted meanwhile says nothing for some seconds
+"""How long a copy job may show no sign of life."""
 ANY_COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(AnyCommand)[0])
 _COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(Command)[0])
 _CONTROL: tuple[type[CommandModel[Any]], ...] = get_args(get_args(ControlCommand)[0])
@@ -42,7 +53,8 @@ class Terms:
     """How a command is sent."""
 
     timeout_s: float | None = None
-    """How long the caller waits; the command may take longer. Default: `patience_s`."""
+    """How long the caller waits; the command may take longer. Default: `patience_s`, and for a copy job as long as it
+    takes: until there was no sign of life for `patience_s`."""
     deadline: datetime | None = None
     """With a time zone. A host does not start the command after it."""
     on_progress: OnProgress | None = None
@@ -61,8 +73,15 @@ def wire_name(command: CommandModel[Any]) -> str:
     return name
 
 
+def is_bulk(command: CommandModel[Any]) -> bool:
+    """A copy job: nobody can say how long it takes, so progress is always asked for."""
+    return isinstance(command, BulkCommand)
+
+
 def patience_s(command: CommandModel[Any]) -> float:
-    """Half a minute more than the waits that the command itself asks the host for."""
+    """Half a minute more than the waits that the command itself asks the host for; for a copy job, of silence."""
+    if is_bulk(command):
+        return SILENCE_S
     return PATIENCE_S + sum(getattr(command, wait, 0.0) for wait in ("timeout_s", "wait_guest_s"))
 
 
@@ -100,7 +119,7 @@ def encode(
         "protocol": PROTOCOL,
         "deadline": terms.deadline,
         "dry_run": terms.dry_run,
-        "progress": terms.on_progress is not None,
+        "progress": terms.on_progress is not None or is_bulk(command),
         "traceparent": terms.traceparent,
         "body": command,
     }

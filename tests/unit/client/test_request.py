@@ -10,14 +10,24 @@ import pytest
 from pydantic import SecretStr
 
 from storpool_commands import topology
-from storpool_commands.client.request import PATIENCE_S, Terms, check_addressee, encode, exchange_of, patience_s
+from storpool_commands.client.request import (
+    PATIENCE_S,
+    SILENCE_S,
+    Terms,
+    check_addressee,
+    encode,
+    exchange_of,
+    is_bulk,
+    patience_s,
+)
 from storpool_commands.control import Drain, Ping, QueryCommand, SetLogLevel
 from storpool_commands.disks import AttachDisk, ConnectPhysicalDisk, DetachDisk
-from storpool_commands.envelope import MAX_BODY_BYTES
+from storpool_commands.envelope import MAX_BODY_BYTES, PROGRESS_EVERY_S
 from storpool_commands.parse import parse_any_request, parse_control_request, parse_request
 from storpool_commands.pools import AddStoragePool
 from storpool_commands.volumes import CreateVolume, DeleteVolume
 from storpool_commands.wire import CommandModel
+from unit.commands import copy_samples
 from unit.commands.samples import COMMAND_SAMPLES, ID, wire_name
 
 
@@ -80,6 +90,13 @@ def test_the_caller_waits_longer_than_the_host_may_take() -> None:
     assert patience_s(DetachDisk(vm="v", volume="a", wait_guest_s=20, timeout_s=5)) == PATIENCE_S + 25
 
 
+@pytest.mark.parametrize("command", copy_samples.COMMAND_SAMPLES, ids=wire_name)
+def test_a_copy_is_waited_for_while_it_shows_signs_of_life(command: CommandModel[Any]) -> None:
+    assert is_bulk(command)
+    assert patience_s(command) == SILENCE_S > 2 * PROGRESS_EVERY_S
+    assert json.loads(encode(command, ID, topology.COMMANDS, Terms()))["progress"] is True
+
+
 def test_the_largest_request_fits() -> None:
     tags = {f"{number:02}{'k' * 197}": "v" * 199 for number in range(64)}
     body = encode(CreateVolume(size_bytes=512, template="t", tags=tags), ID, topology.COMMANDS, Terms())
@@ -95,6 +112,7 @@ def test_any_host_is_sent_what_any_host_takes() -> None:
     ("command", "exchange", "problem"),
     [
         (AttachDisk(vm="v", volume="a"), topology.COMMANDS, "attachDisk is for one host: say which, not any"),
+        (copy_samples.COMMAND_SAMPLES[0], topology.COMMANDS, "downloadTemplate is for one host"),
         (Ping(), topology.COMMANDS, "ping is for one host"),
         (Ping(), topology.CONTROL, "ping goes to the control queue of one host"),
         (QueryCommand(id=ID), topology.CONTROL, "queryCommand goes to the control queue of one host"),

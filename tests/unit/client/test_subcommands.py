@@ -16,6 +16,7 @@ from pydantic import BaseModel, SecretStr
 from storpool_commands.client.cli import fields
 from storpool_commands.client.cli.app import program, subcommand_name
 from storpool_commands.client.cli.values import PointInTime, Size
+from storpool_commands.copies import BackupSnapshot
 from storpool_commands.pools import AddStoragePool
 from storpool_commands.wire import CommandModel
 from unit.commands.samples import COMMAND_SAMPLES, wire_name
@@ -40,7 +41,7 @@ def test_every_command_can_be_written_as_options(sample: CommandModel[Any], tmp_
     name = subcommand_name(wire_name(sample))
     command = click.Command(name, params=list(fields.options(type(sample))))
     context = command.make_context(name, list(_written(sample, tmp_path)))
-    assert type(sample)(**fields.values(type(sample), context.params)) == sample
+    assert fields.made(type(sample), context.params) == sample
 
 
 def read_secret(given: str, stdin: str = "") -> AddStoragePool:
@@ -50,7 +51,7 @@ def read_secret(given: str, stdin: str = "") -> AddStoragePool:
     result = CliRunner().invoke(command, ["--name", "p", "--url-file", given], input=stdin, standalone_mode=False)
     if result.exception is not None:
         raise result.exception
-    return AddStoragePool(**fields.values(AddStoragePool, got[0]))
+    return fields.made(AddStoragePool, got[0])
 
 
 def test_a_secret_comes_from_a_file_or_from_stdin(tmp_path: Path) -> None:
@@ -86,6 +87,11 @@ def test_every_subcommand_has_its_help(sample: CommandModel[Any]) -> None:
     assert f"On the wire: {wire_name(sample)}" in result.stdout
 
 
+BACKUP = ["backup-snapshot", "--host", "h", "--snapshot", "a", "--target-store", "nfs://nas/a"]
+TEMPLATE = ["create-template-from-volume", "--host", "h", "--volume", "a"]
+DOWNLOAD = ["download-template", "--host", "h", "--template", "t", "--source-format", "raw"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -97,6 +103,14 @@ def test_every_subcommand_has_its_help(sample: CommandModel[Any]) -> None:
         (["create-volume", "--host", "h", "--template", "t", "--size-bytes", "1 GB"], "GiB"),
         (["create-volume", "--host", "h", "--template", "t", "--size-bytes", "1", "--tags", "x"], "key=value"),
         (["ping", "--host", "h", "--deadline", "tomorrow"], "+60"),
+        (["backup-snapshot", "--host", "h", "--snapshot", "a"], "Missing option '--target-store'"),
+        ([*BACKUP, "--target-path", "../a"], "--target-path: a part of the path is `.` or `..`"),
+        ([*BACKUP, "--target-path", "a", "--format", "raw", "--compress"], "only a qcow2 is compressed"),
+        ([*BACKUP, "--target-path", "a", "--bandwidth-bytes-s", "1"], "--bandwidth-bytes-s: Input should be greater"),
+        ([*TEMPLATE, "--target-path", "a"], "--target-store: Field required"),
+        ([*TEMPLATE], "give the target, or backup false"),
+        ([*DOWNLOAD], "--source-...: give store and path, or url"),
+        ([*DOWNLOAD, "--source-url", "http://h/a"], "--source-...: an http:// url needs a checksum"),
         (["ping"], "--host is needed"),
         (["ping", "--host", "a.b"], "pattern"),
         (["ping", "--host", "h", "--url", "http://x"], "amqp"),
@@ -115,6 +129,22 @@ def test_wrong_usage_is_told_before_anything_is_sent(arguments: list[str], compl
 )
 def test_a_size_may_have_a_unit(text: str, size_bytes: int) -> None:
     assert Size()(text) == size_bytes
+
+
+def test_a_rate_may_have_a_unit_too() -> None:
+    command = click.Command("backup", params=list(fields.options(BackupSnapshot)))
+    written = [
+        "--snapshot",
+        "a",
+        "--target-store",
+        "nfs://nas/a",
+        "--target-path",
+        "b",
+        "--bandwidth-bytes-s",
+        "100MiB",
+    ]
+    made = fields.made(BackupSnapshot, command.make_context("backup", written).params)
+    assert made.bandwidth_bytes_s == 100 << 20
 
 
 def test_a_point_in_time_has_a_zone() -> None:

@@ -16,6 +16,7 @@ from storpool_commands.control import (
     Drift,
     DriftReport,
     GetDriftReport,
+    JobProgress,
     ListAttachments,
     ListCommands,
     ListedAttachment,
@@ -55,7 +56,7 @@ from storpool_commands.dry_run import DryRun
 from storpool_commands.envelope import Accepted, Event, Failure, Progress, Step, Success
 from storpool_commands.errors import ErrorCode
 from storpool_commands.wire import AnswerModel, CommandModel
-from unit.commands import storage_samples
+from unit.commands import copy_samples, storage_samples
 
 COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(catalogue.Command)[0])
 CONTROL_COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(catalogue.ControlCommand)[0])
@@ -63,8 +64,22 @@ RESULTS: tuple[type[AnswerModel], ...] = get_args(get_args(catalogue.Result)[0])
 
 ID = UUID("8a6214d1-b9a8-47b1-9383-cfc8efba294e")
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+FAR: dict[str, Any] = {
+    "phase": "copy",
+    "bytes_done": 1,
+    "bytes_total": 2,
+    "rate_bytes_s": 3,
+    "eta_s": 0.5,
+    "stalled_s": 1.5,
+}
 STATUS = CommandStatus(
-    id=ID, body_command="attachDisk", state="running", received_at=NOW, attempts=1, steps=["attach", "plug"]
+    id=ID,
+    body_command="attachDisk",
+    state="running",
+    received_at=NOW,
+    attempts=1,
+    steps=["attach", "plug"],
+    progress=JobProgress(**FAR),
 )
 
 COMMAND_SAMPLES: tuple[CommandModel[Any], ...] = (
@@ -105,6 +120,7 @@ COMMAND_SAMPLES: tuple[CommandModel[Any], ...] = (
     GetPhysicalDisk(snapshot="snap-1"),
     SetDiskQos(vm="vm-1", volume="~a.b.c", iotune=IoTune(total_iops_sec=100), timeout_s=10),
     *storage_samples.COMMAND_SAMPLES,
+    *copy_samples.COMMAND_SAMPLES,
     Ping(),
     QueryCommand(id=ID),
     ListCommands(state="running", limit=5),
@@ -177,6 +193,7 @@ RESULT_SAMPLES: tuple[AnswerModel, ...] = (
         write_iops_sec=0,
     ),
     *storage_samples.RESULT_SAMPLES,
+    *copy_samples.RESULT_SAMPLES,
     Pong(host="kvm1", version="0.1.0", time=NOW),
     QueriedCommand(status=STATUS, reply={"id": str(ID), "status": "success", "nested": [{"deep": None}]}),
     ListedCommands(commands=[STATUS]),
@@ -204,7 +221,7 @@ OTHER_REPLIES = (
         took_ms=2,
     ),
     Accepted(id=ID, host="kvm1"),
-    Progress(id=ID, host="kvm1", phase="copy", bytes_done=1, bytes_total=2, eta_s=0.5),
+    Progress(id=ID, host="kvm1", **FAR),
 )
 REPLY_SAMPLES = (
     *(Success(id=ID, host="kvm1", result=result, steps=STEPS, took_ms=2) for result in RESULT_SAMPLES),  # type: ignore[arg-type]

@@ -37,6 +37,7 @@ def about(command: str, **fields: object) -> dict[str, object]:
         pytest.param(create(tags={"x": ""}), "has a value", id="an empty tag of a new volume"),
         pytest.param(create(tags={"sp-op": "1"}), "the agent's own", id="the tag of the operation"),
         pytest.param(create(tags={"sp-op-revert": "1"}), "the agent's own", id="the tag of reverts"),
+        pytest.param(create(tags={"sp-writing": "1"}), "the agent's own", id="the tag of a volume that is written"),
         pytest.param(about("deleteVolume", detachForce=True), "needs a reason", id="a forced delete for no reason"),
         pytest.param(about("deleteVolume", deleteAfterS=0), "greater than or equal to 1", id="kept for no time"),
         pytest.param(about("updateVolume"), "give iops", id="an update of nothing"),
@@ -80,6 +81,11 @@ def about(command: str, **fields: object) -> dict[str, object]:
             id="the agent's tag removed",
         ),
         pytest.param(
+            {"command": "StorPoolDeleteTagsCmd", "volumes": ["~d.n.a1"], "remove": ["sp-writing"]},
+            "the agent's own",
+            id="a volume called complete that is written",
+        ),
+        pytest.param(
             about("connectPhysicalDisk", vcPolicy="daily"), "give vmUuid", id="a policy of a machine that is not named"
         ),
         pytest.param(
@@ -100,6 +106,7 @@ def test_it_is_refused_with_the_reason(body: dict[str, object], why: str) -> Non
     [
         pytest.param(create(template=None, pool="fast"), id="a pool instead of a template"),
         pytest.param(create(iops=0), id="no limit, said"),
+        pytest.param(create(tags={"sp-writings": "1", "sp-operator": "2"}), id="tags that only look like the agent's"),
         pytest.param(about("updateVolume", tier="", iops=5), id="limits in place of a tier"),
         pytest.param(
             about("deleteVolume", detachForce=True, reason="host is gone"), id="a forced delete with a reason"

@@ -11,7 +11,6 @@ from typing import Any, get_args
 from uuid import uuid4
 
 import click
-from pydantic import ValidationError
 
 from storpool_commands import catalogue, envelope, topology
 from storpool_commands.client.cli import fields, outcome, render
@@ -67,21 +66,9 @@ def _subcommand(model: Model) -> click.Command:
 
 def _send(model: Model, *, send_control: bool = False, **given: Any) -> None:
     sending = Sending.take(given).over(click.get_current_context().obj)
-    try:
-        command = model(**fields.values(model, given))
-    except ValidationError as error:
-        raise click.UsageError(_problems(error)) from None
+    command = fields.made(model, given)
     exchange = topology.CONTROL if send_control else None
     sys.exit(outcome.run(command, sending, sending.id or uuid4(), exchange))
-
-
-def _problems(error: ValidationError) -> str:
-    listed = error.errors(include_url=False, include_input=False, include_context=False)
-    return "\n".join(f"{_flag(each['loc'])}{each['msg'].removeprefix('Value error, ')}" for each in listed)
-
-
-def _flag(location: tuple[int | str, ...]) -> str:
-    return "--" + "-".join(str(part).replace("_", "-") for part in location) + ": " if location else ""
 
 
 def _tail(*, binding: str | None, **given: Any) -> None:

@@ -2,22 +2,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options of the command line from the fields of a model, and back."""
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from uuid import UUID
 
 import click
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from storpool_commands.client.cli.values import KeyValue, SecretFile, Size
 from storpool_commands.descriptions import describe
 
+M = TypeVar("M", bound=BaseModel)
 
-def options(model: type[BaseModel], prefix: str = "") -> Iterator[click.Option]:
+
+def options(model: type[BaseModel], prefix: str = "", *, needed: bool = True) -> Iterator[click.Option]:
     """One for each field, those of a nested model with its name in front: `--iotune-total-iops-sec`.
 
-    An option that is not given is None: the model has the defaults, and the checks.
+    An option that is not given is None: the model has the defaults, and the checks. `needed`: a nested model that can
+    be left out needs none of its options.
     """
     describe()
     for name, field in model.model_fields.items():
@@ -25,20 +29,26 @@ def options(model: type[BaseModel], prefix: str = "") -> Iterator[click.Option]:
             continue
         kind = _kind(field.annotation)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from options(kind, f"{prefix}{name}_")
+            yield from options(kind, f"{prefix}{name}_", needed=needed and field.is_required())
         else:
-            yield _option(f"{prefix}{name}", kind, field)
+            yield _option(f"{prefix}{name}", kind, field, required=needed and field.is_required())
 
 
-def values(model: type[BaseModel], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """What was given, as the arguments of the model."""
+def made(model: type[M], given: Mapping[str, Any], prefix: str = "") -> M:
+    """The model of what was given. Raises click.UsageError, which names the options."""
+    try:
+        return model(**_arguments(model, given, prefix))
+    except ValidationError as error:
+        raise click.UsageError(_problems(error, prefix)) from None
+
+
+def _arguments(model: type[BaseModel], given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         kind = _kind(field.annotation)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            nested = values(kind, given, f"{prefix}{name}_")
-            if nested:
-                found[name] = kind.model_validate(nested)
+            if _arguments(kind, given, f"{prefix}{name}_"):
+                found[name] = made(kind, given, f"{prefix}{name}_")
             continue
         value = given.get(f"{prefix}{name}")
         if value is not None and value != ():
@@ -61,6 +71,19 @@ def _pair(kind: Any) -> type[BaseModel] | None:
     return item if isinstance(item, type) and issubclass(item, BaseModel) and len(item.model_fields) == 2 else None
 
 
+def _problems(error: ValidationError, prefix: str) -> str:
+    listed = error.errors(include_url=False, include_input=False, include_context=False)
+    return "\n".join(f"{_flag(prefix, each['loc'])}{each['msg'].removeprefix('Value error, ')}" for each in listed)
+
+
+def _flag(prefix: str, location: tuple[int | str, ...]) -> str:
+    """`--target-path: `, or `--target-...: ` for what is wrong with several of a nested model together."""
+    words = [re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", str(part)).lower().replace("_", "-") for part in location]
+    if not words:
+        return f"--{prefix.replace('_', '-')}...: " if prefix else ""
+    return f"--{prefix.replace('_', '-')}{'-'.join(words)}: "
+
+
 def _is_flag(kind: Any) -> bool:
     """Also a field that can only be said or left out."""
     return kind is bool or (get_origin(kind) is Literal and get_args(kind) == (True,))
@@ -76,14 +99,14 @@ def _kind(annotation: Any) -> Any:
     return annotation
 
 
-def _option(name: str, kind: Any, field: FieldInfo) -> click.Option:
+def _option(name: str, kind: Any, field: FieldInfo, *, required: bool) -> click.Option:
     flag = "--" + name.replace("_", "-") + ("-file" if kind is SecretStr else "")
     repeated = get_origin(kind) in {dict, list}
     unset: dict[str, Any] = {"is_flag": True, "default": None} if _is_flag(kind) else {}  # not the False of a flag
     return click.Option(
         [f"{flag}/--no-{flag[2:]}" if kind is bool else flag, name],
         type=_parameter_type(name, kind),
-        required=field.is_required(),
+        required=required,
         multiple=repeated,
         help=_help(field, repeated=repeated),
         **unset,
@@ -97,7 +120,7 @@ def _parameter_type(name: str, kind: Any) -> Any:
         return click.Choice([str(each) for each in get_args(kind)])
     if get_origin(kind) is dict or _pair(kind) is not None:
         return KeyValue()
-    if kind is int and name.endswith("_bytes"):
+    if kind is int and name.endswith(("_bytes", "_bytes_s")):
         return Size()
     return {int: click.INT, float: click.FLOAT, UUID: click.UUID, SecretStr: SecretFile()}.get(kind, click.STRING)
 

@@ -2,16 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Send one command for somebody who waits, and say how it ended."""
 
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from storpool_commands import envelope, topology
-from storpool_commands.client.cli import render
+from storpool_commands.client.cli import asking, bar, render
 from storpool_commands.client.cli.sending import Sending
 from storpool_commands.client.errors import CallError, CommandFailed, NoReply
 from storpool_commands.client.request import Options, check_addressee, exchange_of
@@ -28,9 +27,7 @@ def run(command: CommandModel[Any], sending: Sending, request_id: UUID, exchange
     if sending.host is None:
         return complain("--host is needed", USAGE)
     try:
-        check_addressee(command, sending.host, exchange or exchange_of(command))
-        with sending.client() as client, _Bar() as bar:
-            reply = client.ask(command, host=sending.host, exchange=exchange, **_options(sending, request_id, bar))
+        reply = _reply(command, sending, request_id, exchange or exchange_of(command), sending.host)
     except CommandFailed as error:
         _print(error.reply, sending)
         return FAILED
@@ -47,14 +44,29 @@ def run(command: CommandModel[Any], sending: Sending, request_id: UUID, exchange
     return SUCCESS
 
 
+def _reply(
+    command: CommandModel[Any], sending: Sending, request_id: UUID, exchange: str, host: str
+) -> envelope.Success:
+    """Closing the client ends the call in the other thread, for which the pool then waits."""
+    check_addressee(command, host, exchange)
+    display = bar.display(err, quiet=bool(sending.quiet), json=bool(sending.json))
+    with ThreadPoolExecutor(1, "storpool-ask") as pool, sending.client() as client, display as shown:
+        options = _options(sending, request_id, shown)
+        if not isinstance(shown, bar.Bar) or not asking.can_ask(command):
+            return client.ask(command, host=host, exchange=exchange, **options)
+        waiting = pool.submit(client.ask, command, host=host, exchange=exchange, **options)
+        interruptions = asking.Interruptions(client, shown, err, request_id, host)
+        return asking.reply_of(waiting, interruptions.one)
+
+
 def complain(what: str, status: int) -> int:
     err.print(Text(render.plain(what), style="red"), soft_wrap=True)
     return status
 
 
-def _options(sending: Sending, request_id: UUID, bar: "_Bar") -> Options:
+def _options(sending: Sending, request_id: UUID, shown: bar.Bar | bar.Lines) -> Options:
     # Progress is always asked for: a request that is sent again with its id has to be the same.
-    options = Options(request_id=request_id, on_progress=bar.show, deadline=sending.deadline)
+    options = Options(request_id=request_id, on_progress=shown.show, deadline=sending.deadline)
     options["dry_run"] = bool(sending.dry_run)
     options["timeout_s"] = sending.timeout
     return options
@@ -76,31 +88,3 @@ def _hint(sending: Sending, request_id: UUID, status: int) -> int:
         hint = f"Ask for it: storpool-ctl query-command --host {sending.host} --id {request_id}"
     err.print(hint, soft_wrap=True)
     return status
-
-
-class _Bar:
-    """How far the command is, on a terminal."""
-
-    def __init__(self) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=err, transient=True, disable=not sys.stderr.isatty())
-        self._task = self._progress.add_task("sent", total=None)
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, sign: envelope.Accepted | envelope.Progress) -> None:
-        match sign:
-            case envelope.Accepted():
-                self._progress.update(self._task, description="accepted")
-            case envelope.Progress():
-                self._progress.update(
-                    self._task,
-                    description=render.plain(sign.phase).replace("[", r"\["),
-                    completed=sign.bytes_done or 0,
-                    total=sign.bytes_total,
-                )

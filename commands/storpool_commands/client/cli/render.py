@@ -101,7 +101,7 @@ def _scalar(name: str, value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case int() if name.lower().endswith("bytes"):
-            return f"{value} ({_sized(value)})"
+            return f"{value} ({sized(value)})"
         case datetime():
             return value.isoformat(sep=" ", timespec="seconds")
         case list():
@@ -110,7 +110,8 @@ def _scalar(name: str, value: Any) -> str:
             return plain(str(value))
 
 
-def _sized(size_bytes: int) -> str:
+def sized(size_bytes: int) -> str:
+    """`4.2 GiB`."""
     amount = float(size_bytes)
     for unit in _UNITS:
         if abs(amount) < 1024 or unit == _UNITS[-1]:

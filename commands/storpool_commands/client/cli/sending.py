@@ -26,6 +26,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--dry-run": {"is_flag": True, "help": "Check, and say what would be done."},
     "--id": {"type": click.UUID, "help": "That of an earlier request, for its reply; nothing is done again."},
     "--json": {"is_flag": True, "help": "Print the reply as JSON on stdout, and nothing else there."},
+    "--quiet": {"is_flag": True, "help": "Do not show how far it is."},
     "--url": {
         "multiple": True,
         "help": f"amqp(s)://login[:password]@broker/vhost, repeated for a cluster. [default: {DEFAULT_URL}]",
@@ -48,6 +49,7 @@ class Sending:
     dry_run: bool | None = None
     id: UUID | None = None
     json: bool | None = None
+    quiet: bool | None = None
     url: tuple[str, ...] | None = None
     password_file: Path | None = None
     ca: Path | None = None
