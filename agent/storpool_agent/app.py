@@ -36,7 +36,15 @@ from storpool_agent.pool_file import PoolFile
 from storpool_agent.pools import KnownPools
 from storpool_agent.reporting import Reporting
 from storpool_agent.secondary.storage import SecondaryStorage
-from storpool_agent.settings import Settings, SettingsInvalid, broker_address, login, storpool_access, tls_context
+from storpool_agent.settings import (
+    Settings,
+    SettingsInvalid,
+    broker_address,
+    login,
+    scratch_dir,
+    storpool_access,
+    tls_context,
+)
 from storpool_agent.stop import StopSignal
 from storpool_agent.storpool.cluster import Cluster
 from storpool_agent.thaws import Thaws
@@ -137,9 +145,7 @@ def _build(settings: Settings) -> _Parts:
             lambda api, token: Cluster(api, token, access.our_id, abandon),
         ),
         images=ImageTools(settings.secondary.web_hosts),
-        secondary=SecondaryStorage(
-            settings.secondary, settings.secondary.scratch_dir or settings.state_dir / "scratch"
-        ),
+        secondary=SecondaryStorage(settings.secondary, scratch_dir(settings)),
         cluster_id=access.cluster_id,
     )
     database = Database(settings.state_dir)

@@ -57,7 +57,7 @@ class NoTurns:
     def give_up(self) -> None:
         pass
 
-    def again(self, global_id: str, interrupt: Interrupt | None) -> AbstractContextManager[None]:
+    def again(self, global_id: str, interrupt: Interrupt | None) -> AbstractContextManager[None]:  # noqa: ARG002
         return nullcontext()
 
 

@@ -425,7 +425,8 @@ def _refusal(job: Job) -> AgentError | None:
 
 
 def _crash_loop(job: Job) -> CrashLoop:
-    what = f"the agent died {job.attempts - job.stops} times while it ran this request; look at its log, then at the volume"
+    died = job.attempts - job.stops
+    what = f"the agent died {died} times while it ran this request; look at its log, then at the volume"
     if isinstance(job.request, AnyRequest):
         what = (
             f"{job.attempts} agents had this request and none has answered it: they died, stopped or lost the broker;"

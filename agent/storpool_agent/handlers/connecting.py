@@ -28,6 +28,7 @@ from storpool_agent.errors import (
     VolumeNotFound,
 )
 from storpool_agent.host import Host
+from storpool_agent.journal.temporaries import ATTACHMENT, USE
 from storpool_agent.storpool.model import Attachment, Volume
 from storpool_commands.disks import Mode, OnRemoteAttached, Purpose
 from storpool_commands.labels import WRITING
@@ -39,11 +40,6 @@ UNDO_TIMEOUT_S = 15.0
 """For taking back what a failed command did, when its own time may be over."""
 
 ATTACH_NOTE = "attach"
-
-USE = "use"
-"""A volume or snapshot that a copy job reads or writes on this host, by its global id."""
-ATTACHMENT = "attachment"
-"""One that a copy job has attached: the last job that uses it detaches it."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Copying the contents of a disk, and proving that they arrived: what all copy jobs do.
 
-A file gets its name, and a volume loses the tag that keeps it from being used, only when what was read back from it has
-the hash of what was read from the source. That this has been reached is noted before: a later run then goes on from there.
+A file gets its name, and a volume loses the tag that keeps it from being used, only when what was read back from it
+has the hash of what was read from the source. That this is reached is noted before: a later run goes on from there.
 """
 
 import os
@@ -87,15 +87,24 @@ class Copy:
         """A request fills one volume."""
         return next((note for note in self.earlier() if note.volume is not None), None)
 
-    def run(self, source: Image, target: Image, size_bytes: int, *, expected: str | None = None, **how: bool) -> str:
+    def run(
+        self,
+        source: Image,
+        target: Image,
+        size_bytes: int,
+        *,
+        expected: str | None = None,
+        zeroed: bool = False,
+        compress: bool = False,
+    ) -> str:
         """Copy the disk, read both sides, and return the hash of the contents.
 
-        The source is hashed while it is copied. Raises CopyMismatch, or ChecksumMismatch when it is not the expected one.
+        The source is hashed while it is copied. Raises CopyMismatch, ChecksumMismatch when it is not the expected one.
         """
         images, attempt = self.host.images, self.attempt
         with self._beside(lambda task: images.block_hash(source, size_bytes, task)) as hashing:
             with attempt.step("copy"):
-                images.convert(source, target, self.task("copy"), **how)
+                images.convert(source, target, self.task("copy"), zeroed=zeroed, compress=compress)
             with attempt.step("verify"):
                 arrived = images.block_hash(target, size_bytes, self.task("verify"))
                 left = hashing.result()
@@ -157,7 +166,7 @@ def to_file(copy: Copy, source: Image, size_bytes: int, target: StoredImage, how
         attempt.making(temporaries.PART, what)
         part = host.secondary.create_part(target.store, target.path, attempt.request_id)
     image = Image(part.descriptor, how.format, f"{target.path} of {target.store}")
-    block_hash = copy.run(source, image, size_bytes, **how.options)
+    block_hash = copy.run(source, image, size_bytes, compress=how.compress)
     done = Verified(file=what, block_hash=block_hash, virtual_size_bytes=size_bytes, copies=attempt.number)
     copy.note(done)
     with attempt.step("publish", changes=True, always=True):
@@ -172,10 +181,6 @@ class FileFormat:
 
     format: ImageFormat
     compress: bool = False
-
-    @property
-    def options(self) -> dict[str, bool]:
-        return {"compress": self.compress}
 
 
 def _published(copy: Copy, target: StoredImage, how: FileFormat, earlier: Verified) -> int | None:

@@ -13,6 +13,7 @@ from storpool_agent.handlers import creating, sources, temporaries
 from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy, Verified, closed_after
 from storpool_agent.handlers.sources import Source
 from storpool_agent.host import Host, Pool
+from storpool_agent.journal.temporaries import USE
 from storpool_agent.storpool.model import NewVolume, Volume, VolumeChange
 from storpool_commands.copies import DownloadedVolume, DownloadVolume
 from storpool_commands.images import ImageSource
@@ -81,7 +82,7 @@ def fill(copy: Copy, pool: Pool, source: ImageSource, max_size_bytes: int | None
 
 
 _OF_A_VOLUME = {
-    temporaries.USE,
+    USE,
     temporaries.VOLUME,
     temporaries.MAKING_VOLUME,
     temporaries.MAKING_SNAPSHOT,
@@ -108,7 +109,7 @@ def detach(volume: Volume, copy: Copy) -> None:
     """Done with: nobody is kept from it any longer than the job needs it."""
     with copy.attempt.step("detach", always=True):
         for one in copy.attempt.temporaries.of(copy.attempt.request_id):
-            if one.kind == temporaries.USE and one.target == volume.global_id:
+            if one.kind == USE and one.target == volume.global_id:
                 temporaries.take_away(one, copy.host, copy.attempt.temporaries, copy.attempt.turns)
     copy.attempt.over("attach")
 

@@ -18,6 +18,7 @@ from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy, closed_after
 from storpool_agent.handlers.sources import whole_sectors
 from storpool_agent.host import Host, Pool
 from storpool_agent.images.model import Image
+from storpool_agent.journal.temporaries import ATTACHMENT
 from storpool_agent.storpool.model import NewVolume, Volume
 from storpool_commands.copies import MigratedVolume, MigrateVolume
 from storpool_commands.images import StoredImage
@@ -135,7 +136,7 @@ def _moved_to(volume: Volume | None, copy: Copy, pool: Pool, domain: Domain, dis
     attempt, host = copy.attempt, copy.host
     device = temporaries.attach(volume, "rw", host, attempt, _soon())
     _Move(copy, domain, disk, MirrorTarget(device.link, "raw", device=True)).run()
-    attempt.temporaries.give_away(temporaries.ATTACHMENT, volume.global_id)
+    attempt.temporaries.give_away(ATTACHMENT, volume.global_id)
     attempt.stays(temporaries.VOLUME, temporaries.pair(pool.name, volume.global_id))
     return downloads.release(volume, pool, attempt, _soon())
 

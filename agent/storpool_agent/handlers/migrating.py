@@ -13,7 +13,7 @@ from storpool_agent.host import Host, Pool
 from storpool_agent.images.model import Image
 from storpool_agent.storpool.model import NewVolume, Volume, VolumeChange
 from storpool_commands.copies import MigratedVolume, MigrateVolume
-from storpool_commands.images import ImageSource
+from storpool_commands.images import ImageSource, StoredImage
 
 
 def migrate(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedVolume:
@@ -109,9 +109,7 @@ def _to_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedVo
     )
 
 
-def _copied_out(
-    copy: Copy, volume: Volume, target: copying.StoredImage, how: FileFormat, deadline: Deadline
-) -> copying.Stored:
+def _copied_out(copy: Copy, volume: Volume, target: StoredImage, how: FileFormat, deadline: Deadline) -> copying.Stored:
     with copy.attempt.step("check"):
         if volume.global_id not in {one.target for one in copy.attempt.temporaries.of(copy.attempt.request_id)}:
             clients = releasing.clients_of([volume], copy.host.storpool, deadline)
@@ -152,7 +150,7 @@ def _from_file(command: MigrateVolume, host: Host, attempt: Attempt) -> Migrated
     )
 
 
-def _refuse_machines(file: copying.StoredImage, host: Host) -> None:
+def _refuse_machines(file: StoredImage, host: Host) -> None:
     """Only a file of a `file://` store can be a disk of a machine under a path that is known here."""
     try:
         path = host.secondary.local_path(file.store, file.path)

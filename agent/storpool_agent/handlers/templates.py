@@ -12,7 +12,7 @@ from typing import TypeVar
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.handlers import backups, downloads, temporaries
-from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy, FileFormat, Stored
+from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy, FileFormat, Stored, Verified
 from storpool_agent.host import Host, Pool
 from storpool_agent.storpool.model import NewSnapshot, NewVolume, Volume
 from storpool_commands.copies import (
@@ -82,7 +82,7 @@ def _cached(
     command: DownloadTemplate | CreateTemplateFromSnapshot,
     source: ImageSource,
     max_size_bytes: int | None,
-) -> tuple[Volume, downloads.Verified]:
+) -> tuple[Volume, Verified]:
     """The snapshot of an image; the volume that it is taken of goes when the job ends."""
     attempt, deadline = copy.attempt, Deadline.after(API_TIMEOUT_S)
     done = copy.earlier_volume()

@@ -18,10 +18,9 @@ from storpool_agent.deadline import Deadline
 from storpool_agent.devices.model import Device
 from storpool_agent.errors import AgentError
 from storpool_agent.handlers import connecting
-from storpool_agent.handlers.connecting import ATTACHMENT, USE
 from storpool_agent.host import Host
 from storpool_agent.interrupt import AgentStopping
-from storpool_agent.journal.temporaries import Temporary
+from storpool_agent.journal.temporaries import ATTACHMENT, USE, Temporary
 from storpool_agent.storpool.model import Volume
 from storpool_commands.disks import Mode
 
@@ -140,14 +139,25 @@ def _release_store(one: Temporary, host: Host) -> None:
 
 def _discard_part(one: Temporary, host: Host) -> None:
     store, path = json.loads(one.target)
-    host.secondary.acquire(store, one.command)
-    host.secondary.discard_part(store, path, one.command)
+    with _acquired(store, one, host):
+        host.secondary.discard_part(store, path, one.command)
 
 
 def _remove_file(one: Temporary, host: Host) -> None:
     store, path = json.loads(one.target)
-    host.secondary.acquire(store, one.command)
-    host.secondary.remove(store, path)
+    with _acquired(store, one, host):
+        host.secondary.remove(store, path)
+
+
+@contextmanager
+def _acquired(store: str, one: Temporary, host: Host) -> Generator[None]:
+    """For this alone: the job has it, or has released it, or was another run's."""
+    owner = f"{one.command}/{one.kind}"
+    host.secondary.acquire(store, owner)
+    try:
+        yield
+    finally:
+        host.secondary.release(store, owner)
 
 
 def _end_mirror(one: Temporary, host: Host) -> None:

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 from storpool_agent.journal.database import Database
 
+USE = "use"
+"""A volume or snapshot that a copy job reads or writes on this host, by its global id."""
+ATTACHMENT = "attachment"
+"""One that a copy job has attached: the last job that uses it detaches it."""
+
 
 @dataclass(frozen=True)
 class Temporary:

@@ -58,7 +58,7 @@ class Office:
         self.lane = Lane("fast", 1)
         outbox: Any = self.outbox
         host = self.fakes.host
-        self.jobs = Jobs(host, journal, outbox, self.lane)
+        self.jobs = Jobs(host, journal, outbox, self.lane, self.lane)
         self.free = threading.Event()
         self.lane.start()
 
