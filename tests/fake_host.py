@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+from fake_secondary import FakeSecondary
+
 from fake_images import FakeImages
 from fake_pools import FakePools
-from fake_secondary import FakeSecondary
 from fakes import FakeDevices, FakeStorPool
 from fakes_domains import FakeDomains, FakeMachine
 from storpool_agent import dispatch
@@ -27,8 +28,8 @@ class FakeHost:
     """Runs commands one by one, as the agent would."""
 
     journal: Journal
-    directory: Path
-    """For the files of secondary storage."""
+    directory: Path = Path("/nonexistent")
+    """For the files of secondary storage, of those that copy anything."""
     storpool: FakeStorPool = field(default_factory=FakeStorPool)
     domains: FakeDomains = field(default_factory=FakeDomains)
 
