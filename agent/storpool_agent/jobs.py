@@ -108,6 +108,7 @@ class Jobs:
         self._storing = 0
         self._stored = threading.Condition(self._mutex)
         self._abandoned = threading.Event()
+        self._ending = threading.Event()
         self._copy_queued: Callable[[], None] = lambda: None
         self._copy_ended: Callable[[], None] = lambda: None
 
@@ -236,6 +237,7 @@ class Jobs:
 
     def end_copies(self) -> None:
         """The agent stops: end the copies that run, to be begun again by the next start."""
+        self._ending.set()
         for job in self.copies():
             if job.attempt is not None:
                 job.attempt.end(AgentStopping())
@@ -299,13 +301,21 @@ class Jobs:
         attempt = self._begin(job)
         if attempt is None:
             return None
-        refusal = problem or _refusal(job) or self._start(job)
-        if refusal is not None:
-            if job.has_begun:
-                dispatch.clean_up(job.request, self._host, attempt)
-            reply = dispatch.failure(self._host.name, job.request, refusal)
-            # How far an earlier life of the agent, or another agent, came with it is not known.
-            return reply.model_copy(update={"side_effects": "partial"}) if job.attempts else reply
+        try:
+            refusal = problem or _refusal(job) or self._start(job)
+            return self._refused(job, attempt, refusal) if refusal is not None else self._execute(job, attempt)
+        finally:
+            attempt.close()
+
+    def _refused(self, job: Job, attempt: Attempt, refusal: AgentError) -> Failure:
+        if job.has_begun:
+            dispatch.clean_up(job.request, self._host, attempt)
+        reply = dispatch.failure(self._host.name, job.request, refusal)
+        # How far an earlier life of the agent, or another agent, came with it is not known.
+        return reply.model_copy(update={"side_effects": "partial"}) if job.attempts else reply
+
+    def _execute(self, job: Job, attempt: Attempt) -> Success | Failure | None:
+        """None for a copy that the end of the agent has stopped."""
         crash_point(f"{job.request.body.command}/started")
         host = dry(self._host) if job.request.dry_run else self._host
         try:
@@ -313,8 +323,6 @@ class Jobs:
         except AgentStopping:
             self._note_stop(job)
             return None
-        finally:
-            attempt.close()
 
     def _note_stop(self, job: Job) -> None:
         log.info("copy stopped", request=str(job.request.id), reason="the agent stops; the next start begins it again")
@@ -332,6 +340,8 @@ class Jobs:
                 job.attempt = kind(job.request, self._journal, job.attempts + 1, turns, job.meter.note)
                 if job.bulk:
                     _ = job.attempt.interrupt  # there before anybody can want to end it
+                    if self._ending.is_set():
+                        job.attempt.end(AgentStopping())
             return job.attempt
 
     def _start(self, job: Job) -> AgentError | None:
