@@ -4,13 +4,11 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 
 import structlog
 
-from storpool_agent import dispatch, objects, secrecy
+from storpool_agent import dispatch, objects
 from storpool_agent.attempt import Attempt
 from storpool_agent.crash import crash_point
 from storpool_agent.deadline import Deadline
@@ -19,68 +17,21 @@ from storpool_agent.dry_run.host import dry
 from storpool_agent.errors import (
     AgentError,
     Cancelled,
-    CrashLoop,
-    DeadlinePassed,
     JournalUnavailable,
-    SecretNotKept,
 )
 from storpool_agent.host import Host
 from storpool_agent.interrupt import AgentStopping
+from storpool_agent.job import Job, Settle, why_not
 from storpool_agent.journal.journal import Journal, Outgoing
 from storpool_agent.lanes import Lane
 from storpool_agent.locks import HeldTurns, Locks, Turn
 from storpool_agent.outbox import Outbox
-from storpool_agent.progress import Meter
-from storpool_commands.catalogue import BulkCommand
-from storpool_commands.control import JobProgress, Ping
-from storpool_commands.disks import GetPhysicalDisk
-from storpool_commands.envelope import AnyRequest, Failure, Request, Success
-from storpool_commands.labels import OPERATION
+from storpool_commands.control import JobProgress
+from storpool_commands.envelope import Failure, Request, Success
 
 log = structlog.get_logger()
 
-MAX_ATTEMPTS = 3
-"""How often a request is run whose run the agent did not survive."""
 FINISH_RETRY_S = 1.0
-READ_ONLY = (Ping, GetPhysicalDisk)
-"""Commands that may be run again without anybody noticing: that they were started is not worth a commit."""
-
-
-Settle = Callable[[], None]
-
-
-@dataclass(eq=False)
-class Job:
-    """A request on its way to its reply."""
-
-    request: Request
-    attempts: int
-    """Of earlier lives of the agent, or of other agents."""
-    stops: int = 0
-    """How many of these ended because the agent was stopped."""
-    recovered: bool = False
-    """It was read from the journal, which keeps no secrets."""
-    kept: bool = True
-    """The journal has it for the next start. False: the broker has it, for whichever agent is there."""
-    deliveries: list[Settle] = field(default_factory=list[Settle])
-    """What of the queue of all hosts is acked when the reply is stored."""
-    replied: bool = False
-    turns: list[Turn] = field(default_factory=list[Turn])
-    attempt: Attempt | None = None
-    over: bool = False
-    """It was cancelled while it queued, and has its reply; or it was given back to the broker."""
-    cancelled: bool = False
-    """It was cancelled while it queued, and what an earlier run has left is to be removed before it has its reply."""
-    meter: Meter = field(default_factory=Meter)
-
-    @property
-    def bulk(self) -> bool:
-        return isinstance(self.request.body, BulkCommand)
-
-    @property
-    def has_begun(self) -> bool:
-        """What it makes for as long as it runs may be there."""
-        return self.bulk and self.attempts > 0
 
 
 class Jobs:
@@ -302,7 +253,7 @@ class Jobs:
         if attempt is None:
             return None
         try:
-            refusal = problem or _refusal(job) or self._start(job)
+            refusal = problem or why_not(job) or self._start(job)
             return self._refused(job, attempt, refusal) if refusal is not None else self._execute(job, attempt)
         finally:
             attempt.close()
@@ -346,7 +297,7 @@ class Jobs:
 
     def _start(self, job: Job) -> AgentError | None:
         """Note that it is run; why not, when it cannot be noted: a crash would then be counted by nobody."""
-        if job.request.dry_run or isinstance(job.request.body, READ_ONLY):
+        if job.request.dry_run or job.read_only:
             return None
         try:
             self._journal.start(str(job.request.id))
@@ -410,36 +361,3 @@ class Jobs:
 
 def _body(reply: Success | Failure) -> bytes:
     return reply.model_dump_json(by_alias=True).encode()
-
-
-def _refusal(job: Job) -> AgentError | None:
-    """Why a request is not run at all.
-
-    One that was started once is not stopped by its deadline any more: it may be half done. One of the queue of all
-    hosts may have been when it was with an agent before.
-    """
-    deadline = job.request.deadline
-    if job.recovered and secrecy.has_secret(job.request.body):
-        return SecretNotKept(
-            "the agent was restarted before it had finished this request, and does not store the secret in it; "
-            "send it again with a new id: what is done already is not done twice",
-            attempts=job.attempts,
-        )
-    if job.cancelled:
-        return Cancelled("cancelled before it was started again")
-    if job.attempts - job.stops >= MAX_ATTEMPTS:
-        return _crash_loop(job)
-    if not job.attempts and deadline is not None and deadline <= datetime.now(UTC):
-        return DeadlinePassed(f"its deadline {deadline.isoformat()} has passed; it was not started")
-    return None
-
-
-def _crash_loop(job: Job) -> CrashLoop:
-    died = job.attempts - job.stops
-    what = f"the agent died {died} times while it ran this request; look at its log, then at the volume"
-    if isinstance(job.request, AnyRequest):
-        what = (
-            f"{job.attempts} agents had this request and none has answered it: they died, stopped or lost the broker;"
-            f" look for the tag {OPERATION}={job.request.id} at StorPool, then at the logs"
-        )
-    return CrashLoop(what, attempts=job.attempts)

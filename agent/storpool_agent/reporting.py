@@ -12,7 +12,8 @@ import structlog
 
 from storpool_agent.bus.publisher import Message
 from storpool_agent.errors import JournalUnavailable
-from storpool_agent.jobs import Job, Jobs
+from storpool_agent.job import Job
+from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Journal
 from storpool_agent.outbox import Publishes
 from storpool_commands import envelope, topology
