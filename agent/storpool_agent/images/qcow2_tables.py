@@ -12,7 +12,6 @@ from array import array
 from storpool_agent.images.foreign import ForeignFile
 from storpool_agent.images.qcow2 import SECTOR_BYTES, Header
 from storpool_agent.images.worker import Progress, Refusal
-from storpool_commands.errors import ErrorCode
 
 OFFSET = 0x00FF_FFFF_FFFF_FE00
 """The bits of an entry, of L1 or of L2, that are a place in the file."""
@@ -27,12 +26,12 @@ def check_tables(file: ForeignFile, header: Header, progress: Progress) -> None:
         if place == 0:
             continue
         if place % cluster:
-            raise Refusal(ErrorCode.IMAGE_REFUSED, f"L2 table {number} is not at a cluster")
+            raise Refusal("image-refused", f"L2 table {number} is not at a cluster")
         table = _table(file, place, cluster, f"L2 table {number}")
         end = _end(table[:: header.l2_entry_bytes // 8], header)
         if end > file.length:
             raise Refusal(
-                ErrorCode.IMAGE_REFUSED,
+                "image-refused",
                 f"the file is cut off: it has {file.length} bytes, and the disk has data at {end - 1}",
                 file_size_bytes=file.length,
             )
