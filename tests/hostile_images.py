@@ -265,7 +265,7 @@ IMAGES: tuple[Hostile, ...] = (
 
 def _gzip_bomb() -> bytes:
     """10 GiB of zeroes in 10 MiB."""
-    return gzip.compress(bytes(64 * MIB)) * 160
+    return gzip.compress(bytes(16 * MIB)) * 640
 
 
 def _spoilt(packed: bytes) -> bytes:
@@ -289,8 +289,8 @@ def _hungry_xz() -> bytes:
 
 PACKED: tuple[HostilePacked, ...] = (
     HostilePacked("a gzip of 10 GiB", "gzip", _LARGE, _gzip_bomb),
-    HostilePacked("a bzip2 of 6 GiB", "bzip2", _LARGE, lambda: bzip2(bytes(64 * MIB)) * 100),
-    HostilePacked("an xz of 6 GiB", "xz", _LARGE, lambda: xz(bytes(64 * MIB), preset=0) * 100),
+    HostilePacked("a bzip2 of 6 GiB", "bzip2", _LARGE, lambda: bzip2(bytes(16 * MIB)) * 400),
+    HostilePacked("an xz of 6 GiB", "xz", _LARGE, lambda: xz(bytes(16 * MIB), preset=0) * 400),
     HostilePacked("a gzip that is cut off", "gzip", _REFUSED, lambda: gzip.compress(_NOISE)[:-9]),
     HostilePacked("a gzip without its last byte", "gzip", _REFUSED, lambda: gzip.compress(_NOISE)[:-1]),
     HostilePacked("a bzip2 that is cut off", "bzip2", _REFUSED, lambda: bzip2(_NOISE)[:-1]),

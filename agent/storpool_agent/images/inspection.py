@@ -15,21 +15,23 @@ from storpool_agent.images.delegation import ADDRESS_SPACE_BYTES, Work, delegate
 from storpool_agent.images.launch import Limits
 from storpool_agent.images.model import Image, Look, Task
 
-LIMITS = Limits(address_space_bytes=ADDRESS_SPACE_BYTES, cpu_s=60)
-"""A qcow2 of 16 TiB in clusters of 64 KiB takes 16 s: its tables are 2 GiB."""
+CPU_S = 60
+CPU_S_PER_TIB = 20
+"""The tables of 1 TiB in clusters of 64 KiB are 128 MiB, and take 2 to 6 s to be looked through."""
 MAX_INFO_BYTES = 1 << 20
 
 
 def inspect(image: Image, task: Task, *, max_size_bytes: int) -> Look:
     """As Images.inspect says."""
     number = image.descriptor
+    limits = Limits(address_space_bytes=ADDRESS_SPACE_BYTES, cpu_s=CPU_S + CPU_S_PER_TIB * (max_size_bytes >> 40))
     found = delegate(
         Work(
             worker="inspector",
             arguments=(str(number), image.format, str(max_size_bytes)),
             subject=image.name,
             files={number: image.name},
-            limits=LIMITS,
+            limits=limits,
         ),
         task,
         _no_report,
@@ -51,7 +53,7 @@ def _info(image: Image, task: Task) -> Mapping[str, Any]:
                 ("qemu-img", "info", "--output=json", _explicit(image.descriptor)),
                 image.name,
                 {image.descriptor: image.name},
-                LIMITS,
+                Limits(address_space_bytes=ADDRESS_SPACE_BYTES, cpu_s=CPU_S),
             ),
             replace(task, report=_no_report),
             max_bytes=MAX_INFO_BYTES,

@@ -15,7 +15,10 @@ from storpool_agent.images.worker import Progress, Refusal
 
 OFFSET = 0x00FF_FFFF_FFFF_FE00
 """The bits of an entry, of L1 or of L2, that are a place in the file."""
+RESERVED = 1 << 56
 COMPRESSED = 1 << 62
+COPIED = 1 << 63
+"""Nobody else refers to the cluster; set in every entry of an image without snapshots."""
 
 
 def check_tables(file: ForeignFile, header: Header, progress: Progress) -> None:
@@ -47,10 +50,17 @@ def _table(file: ForeignFile, offset: int, count: int, what: str) -> "array[int]
 
 def _end(entries: "array[int]", header: Header) -> int:
     """No data of these clusters begins at or after it: past the first byte of the last one, or of its last sector."""
-    ends = [
-        _compressed_end(e, header) if e & COMPRESSED else (e & OFFSET) + 1 for e in entries if e & (OFFSET | COMPRESSED)
-    ]
-    return max(ends, default=0)
+    used = list(filter(None, entries))
+    if not used:
+        return 0
+    if min(used) >= COPIED and max(used) < COPIED | RESERVED:  # as in most images, and three times as fast
+        return (max(used) & OFFSET) + 1
+    return max(_compressed_end(one, header) if one & COMPRESSED else _standard_end(one) for one in used)
+
+
+def _standard_end(entry: int) -> int:
+    """A cluster that reads as zeroes may have no place."""
+    return (entry & OFFSET) + 1 if entry & OFFSET else 0
 
 
 def _compressed_end(entry: int, header: Header) -> int:

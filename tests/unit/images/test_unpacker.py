@@ -26,8 +26,8 @@ from storpool_agent.images.unpacker import unpack
 from storpool_agent.images.worker import Refusal
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
-NOISE = os.urandom(3 * MIB)
-DISK = NOISE[:MIB] + bytes(40 * MIB) + NOISE[MIB:] + bytes(5 * MIB + 700)
+NOISE = os.urandom(MIB)
+DISK = NOISE[:PIECE_BYTES] + bytes(8 * MIB) + NOISE[PIECE_BYTES:] + bytes(MIB + 700)
 
 
 @pytest.fixture
@@ -82,17 +82,17 @@ def test_a_hostile_file_is_refused(hostile: HostilePacked, tmp_path: Path, targe
 
 
 def test_a_bomb_in_a_bomb_is_unpacked_once(target: int) -> None:
-    inner = gzip.compress(bytes(64 * MIB))
+    inner = gzip.compress(bytes(16 * MIB))
     assert unpacked(gzip.compress(inner), "gzip", target) == inner
 
 
 @pytest.mark.parametrize("compression", PACKERS)
 def test_no_step_gives_more_than_its_share(compression: str) -> None:
     with tempfile.TemporaryFile() as file:
-        file.write(PACKERS[compression](bytes(50 * MIB)))
+        file.write(PACKERS[compression](bytes(9 * MIB)))
         file.flush()
         sizes = [len(piece) for piece in PackedFile(ForeignFile.of(file.fileno()), compression).pieces()]
-    assert sum(sizes) == 50 * MIB
+    assert sum(sizes) == 9 * MIB
     assert max(sizes) <= OUTPUT_BYTES
 
 
