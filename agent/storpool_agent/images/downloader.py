@@ -125,7 +125,7 @@ class Download:
         write(self._target, data, self._have)
         self._have += len(data)
         self.most = max(self.most, self._have)
-        self._progress.at(self._have)
+        self._progress.at(self.most)
         self._throttle.moved(len(data))
 
     def _too_large(self, fact: str) -> Refusal:

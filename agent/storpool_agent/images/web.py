@@ -155,6 +155,8 @@ def reason(error: BaseException) -> str:
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
+        if isinstance(cause, TimeoutError):
+            return "nothing came for too long"
     return str(error.args[-1]) if error.args and isinstance(error.args[-1], str) else type(error).__name__
 
 
