@@ -10,7 +10,6 @@ from storpool_agent.images.decompression import PackedFile
 from storpool_agent.images.foreign import ForeignFile
 from storpool_agent.images.sparse import SparseFile
 from storpool_agent.images.worker import Progress, Refusal, Throttle
-from storpool_commands.errors import ErrorCode
 
 
 def unpack(source: int, target: int, compression: str, max_bytes: int, bytes_s: int | None) -> Mapping[str, int]:
@@ -20,9 +19,7 @@ def unpack(source: int, target: int, compression: str, max_bytes: int, bytes_s: 
     progress, throttle = Progress(file.length), Throttle(bytes_s)
     for piece in packed.pieces():
         if unpacked.length + len(piece) > max_bytes:
-            raise Refusal(
-                ErrorCode.IMAGE_TOO_LARGE, f"more than {max_bytes} bytes are packed in it", max_size_bytes=max_bytes
-            )
+            raise Refusal("image-too-large", f"more than {max_bytes} bytes are packed in it", max_size_bytes=max_bytes)
         stored = unpacked.stored
         unpacked.append(piece)
         throttle.moved(unpacked.stored - stored)
