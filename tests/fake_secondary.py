@@ -28,7 +28,7 @@ from storpool_agent.secondary.model import Part
 
 @dataclass
 class FakeSecondary:
-    """Every store is a directory below `directory`; all are allowed, there, and writable until a test says otherwise."""
+    """Every store is a directory below `directory`: allowed, there, and writable until a test says otherwise."""
 
     directory: Path
     max_image_bytes: int = 4 << 40

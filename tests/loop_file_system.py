@@ -6,7 +6,8 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,8 @@ COMMAND_TIMEOUT_S = 30.0
 Kind = Literal["ext4", "xfs"]
 SMALLEST_MIB: dict[Kind, int] = {"ext4": 16, "xfs": 300}
 """mkfs.xfs refuses less."""
-MAKE: dict[Kind, list[str]] = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q"]}
+EXT4_INODES = 128
+MAKE: dict[Kind, list[str]] = {"ext4": ["mkfs.ext4", "-q", "-F", "-N", str(EXT4_INODES)], "xfs": ["mkfs.xfs", "-q"]}
 
 
 class LoopFileSystem:
@@ -30,6 +32,12 @@ class LoopFileSystem:
                 size = file.seek(0, os.SEEK_END)
                 while _allocated(file.fileno(), size, chunk):
                     size += chunk
+
+    def use_up_inodes(self) -> None:
+        """Until no file can be made; of ext4, which has a fixed number of them."""
+        with suppress(OSError):
+            for number in count():
+                (self.path / f"inode-{number}").touch()
 
     def free(self) -> None:
         self._filler.unlink()

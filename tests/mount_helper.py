@@ -8,14 +8,12 @@ holes and free space are those of the file system that it is on.
 """
 
 import fcntl
-import itertools
 import os
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-
-from storpool_agent.secondary import mountinfo
+from uuid import uuid4
 
 MOUNT_TIMEOUT_S = 20.0
 PLACE = Path("/run/storpool-agent-tests")
@@ -46,7 +44,7 @@ if [ -e "$server/refusal" ]; then
     cat "$server/refusal" >&2
     exit 32
 fi
-export=$server/exports/$(echo "${{source#*:}}" | tr / !)
+export=$(readlink -f "$server/exports/$(echo "${{source#*:}}" | tr / !)")
 if [ ! -d "$export/" ]; then
     echo "mount.nfs: mounting $source failed, reason given by server: No such file or directory" >&2
     exit 32
@@ -66,15 +64,13 @@ exec mount -i -n -t overlay -o "$layers$kept" "$source" "$directory"
 class NfsServer:
     """One server, under a name that no other test has."""
 
-    _numbers = itertools.count(1)
-
     def __init__(self) -> None:
-        self.name = f"nas-{os.getpid()}-{next(self._numbers)}.test"
+        self.name = f"nas-{uuid4().hex[:12]}.test"
         self._directory = PLACE / "servers" / self.name
         (self._directory / "exports").mkdir(parents=True)
 
     def export(self, path: str, backing: Path) -> str:
-        """Export a directory, which must not be an overlay's; the URL of the store. Its files are in `files` below it."""
+        """Export a directory, which must be on no overlay; the URL of the store. Its files are in `files` below it."""
         for each in ("lower", "files", "work"):
             (backing / each).mkdir(exist_ok=True)
         link = self._directory / "exports" / path.replace("/", "!")
@@ -159,7 +155,7 @@ def _uninstall_unless_used(users: int) -> None:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return
-    if mountinfo.at(str(HELPER)):
+    if any(line.split(" ")[4] == str(HELPER) for line in Path("/proc/self/mountinfo").read_text().splitlines()):
         _run("umount", str(HELPER))
     elif MARK in HELPER.read_text(errors="replace"):
         HELPER.unlink()

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Secondary storage that is lost, full, read-only or broken: an error that says so, and nothing written elsewhere."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
 from integration.secondary.conftest import Nas
 from storpool_agent.errors import (
@@ -147,15 +149,20 @@ def test_a_full_store_says_how_much_is_free_and_keeps_nothing_half(agent: Second
 
 
 def test_a_store_without_room_for_a_name_is_full(agent: SecondaryStorage, nas: Nas) -> None:
-    with pytest.raises(SecondaryFull):
-        for number in range(10**6):
-            agent.write_text(nas.store, f"{number}/text", "")
+    nas.disk.use_up_inodes()
+    for use in (
+        lambda: agent.create_part(nas.store, "new", "r1"),
+        lambda: agent.create_part(nas.store, "new/file", "r1"),
+        lambda: agent.write_text(nas.store, "new", ""),
+    ):
+        with pytest.raises(SecondaryFull):
+            use()
+    assert names(nas) == []
 
 
 def test_a_read_only_store_is_read_and_not_written(agent: SecondaryStorage, nas: Nas) -> None:
     agent.write_text(nas.store, "kept", "text")
     part = begun(agent, nas)
-    os.close(os.dup(part.descriptor))
     agent.publish(part)
     run("mount", "-o", "remount,bind,ro,nosuid,nodev,noexec", str(nas.point))
     for use in (
@@ -168,6 +175,26 @@ def test_a_read_only_store_is_read_and_not_written(agent: SecondaryStorage, nas:
             use()
     os.close(agent.open_image(nas.store, "kept"))
     assert (nas.files / "kept").read_text() == "text"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM], ids=os.strerror)
+def test_a_store_that_this_host_may_not_write_is_read_only(
+    agent: SecondaryStorage, nas: Nas, mocker: MockerFixture, number: int
+) -> None:
+    """As an export with root_squash is: here, root may write everything."""
+    mocker.patch.object(os, "mkdir", side_effect=OSError(number, os.strerror(number)))
+    with pytest.raises(SecondaryReadOnly, match="root_squash"):
+        agent.create_part(nas.store, PATH, "r1")
+
+
+def test_a_file_that_this_host_may_not_read_is_unavailable(
+    agent: SecondaryStorage, nas: Nas, mocker: MockerFixture
+) -> None:
+    agent.write_text(nas.store, "kept", "text")
+    opening = mocker.patch.object(os, "stat", side_effect=PermissionError(errno.EACCES, "Permission denied"))
+    with pytest.raises(SecondaryUnavailable, match="Permission denied"):
+        agent.exists(nas.store, "kept")
+    mocker.stop(opening)
 
 
 def test_a_file_system_that_fails_is_unavailable_and_nothing_has_its_name(xfs_nas: Nas) -> None:

@@ -204,7 +204,7 @@ def test_what_is_mounted_otherwise_is_not_taken_over_but_mounted_anew(nas: Nas, 
     agent = nas.agent()
     agent.acquire(nas.store, "r1")
     mount("-o", f"remount,bind,{options},exec", str(nas.point))
-    with pytest.raises(SecondaryUnavailable, match="is mounted without .*noexec"):
+    with pytest.raises(SecondaryUnavailable, match=r"is mounted without .*noexec"):
         agent.exists(nas.store, "x")
     after = nas.agent()
     after.acquire(nas.store, "r1")
@@ -238,6 +238,15 @@ def test_two_exports_of_one_server_are_two_mounts(nas: Nas) -> None:
     assert ((nas.files / "name").read_text(), (second / "files/name").read_text()) == (nas.store, other)
     for store in (nas.store, other):
         agent.release(store, "r1")
+
+
+def test_an_export_may_have_blanks_and_commas_in_its_name(nas: Nas) -> None:
+    agent, odd = nas.agent(), nas.disk.path / "odd"
+    odd.mkdir()
+    store = nas.server.export("/for kvm,1/a:b=c", odd)
+    agent.acquire(store, "r1")
+    assert not agent.exists(store, "x")
+    agent.release(store, "r1")
 
 
 def test_eight_at_once_find_it_mounted_whenever_they_have_it(nas: Nas) -> None:

@@ -86,9 +86,7 @@ def die_in_publish(nas: Nas, step: str) -> None:
 
 
 @pytest.mark.parametrize("step", ["link", "unlink"])
-def test_dying_after_the_file_has_its_name_leaves_it_whole_and_its_second_name_is_removed(
-    nas: Nas, step: str
-) -> None:
+def test_dying_after_the_file_has_its_name_leaves_it_whole_and_its_second_name_is_removed(nas: Nas, step: str) -> None:
     die_in_publish(nas, step)
     agent = nas.agent()
     agent.acquire(nas.store, "r1")
