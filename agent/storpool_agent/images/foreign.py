@@ -6,7 +6,7 @@ import os
 import stat
 from dataclasses import dataclass
 
-from storpool_agent.images.worker import Refusal
+from storpool_agent.images.child_side import Refusal
 
 
 @dataclass(frozen=True)

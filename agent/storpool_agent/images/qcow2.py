@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from storpool_agent.images.foreign import ForeignFile
-from storpool_agent.images.worker import Refusal
+from storpool_agent.images.child_side import Refusal
 
 MAGIC = b"QFI\xfb"
 MAX_L1_BYTES = 32 << 20  # QEMU's QCOW_MAX_L1_SIZE

@@ -12,7 +12,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from storpool_agent.images.addresses import Allowed
-from storpool_agent.images.worker import Code, Refusal
+from storpool_agent.images.child_side import Code, Refusal
 
 MAX_REDIRECTS = 5
 CONNECT_TIMEOUT_S = 10.0

@@ -14,7 +14,7 @@ from typing import get_args
 import pytest
 
 from storpool_agent.images import delegation, web, worker
-from storpool_agent.images.worker import Code, Progress, Refusal, Throttle
+from storpool_agent.images.child_side import Code, Progress, Refusal, Throttle
 from storpool_commands.errors import ErrorCode
 
 
