@@ -3,9 +3,13 @@
 """A host of fakes that keep state and obey the real rules, over a real journal, for tests of handlers."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+from fake_secondary import FakeSecondary
+
+from fake_images import FakeImages
 from fake_pools import FakePools
 from fakes import FakeDevices, FakeStorPool
 from fakes_domains import FakeDomains, FakeMachine
@@ -24,13 +28,17 @@ class FakeHost:
     """Runs commands one by one, as the agent would."""
 
     journal: Journal
+    directory: Path = Path("/nonexistent")
+    """For the files of secondary storage, of those that copy anything."""
     storpool: FakeStorPool = field(default_factory=FakeStorPool)
     domains: FakeDomains = field(default_factory=FakeDomains)
 
     def __post_init__(self) -> None:
         self.devices = FakeDevices(self.storpool)
         self.pools = FakePools(self.storpool)
-        self.host = Host("kvm1", self.storpool, self.devices, self.domains, self.pools)
+        self.images = FakeImages()
+        self.secondary = FakeSecondary(self.directory)
+        self.host = Host("kvm1", self.storpool, self.devices, self.domains, self.pools, self.images, self.secondary)
 
     def run(self, command: Command, *, request_id: UUID | None = None, attempt: int = 1) -> Success | Failure:
         request = Request(id=request_id or uuid4(), protocol=1, body=command)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """StorPool in memory, by the rules of the real one."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -33,6 +34,23 @@ from storpool_commands.labels import OPERATION
 from storpool_commands.references import Reference
 
 
+class MemoryDisk:
+    """A file without a name. A copy of it, for a comparison, is its contents."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.descriptor = os.memfd_create("volume")
+        os.ftruncate(self.descriptor, size_bytes)
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+    def __deepcopy__(self, _: object) -> bytes:
+        return self.read()
+
+    def read(self) -> bytes:
+        return os.pread(self.descriptor, os.fstat(self.descriptor).st_size, 0)
+
+
 @dataclass
 class FakeStorPool:
     """What StorPool keeps, and what a test may do to it."""
@@ -48,6 +66,8 @@ class FakeStorPool:
     """By global id; snapshots too."""
     contents: dict[str, str] = field(default_factory=dict[str, str])
     """What is written on a volume, by global id: copied by snapshots, clones and reverts."""
+    disks: dict[str, "MemoryDisk"] = field(default_factory=dict[str, "MemoryDisk"])
+    """What is on a volume to the byte, by global id, of those whose device somebody has opened."""
     delete_after_s: dict[str, int] = field(default_factory=dict[str, int])
     """Of snapshots that are to go by themselves, by global id."""
     exported: set[str] = field(default_factory=set[str])
@@ -124,6 +144,7 @@ class FakeStorPool:
                 return taken
             raise NameTaken(f"{wanted.name} is taken", name=wanted.name)
         global_id = f"{wanted.cluster_id or 'd.n'}.a{next(self._numbers)}"
+        origin = wanted.parent or wanted.base_on
         volume = self._put(
             Volume(
                 global_id,
@@ -134,10 +155,10 @@ class FakeStorPool:
                 tags={**wanted.tags, OPERATION: operation},
                 iops=wanted.iops or None,
                 bandwidth_kib_sec=wanted.bandwidth_kib_sec or None,
-                parent=wanted.parent.name if wanted.parent else "",
+                parent=origin.name if origin else "",
             )
         )
-        self._copy_content(wanted.parent, volume)
+        self._copy_content(origin, volume)
         self._answer("create_volume")
         return volume
 
@@ -206,6 +227,10 @@ class FakeStorPool:
         snapshots = tuple(self._snapshot_of(each, NewSnapshot(tags=wanted.tags), operation) for each in present)
         self._answer("take_group_snapshot")
         return snapshots
+
+    def volumes_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
+        self._called("volumes_made_by")
+        return self._made_by(operation, snapshot=False)
 
     def snapshots_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
         self._called("snapshots_made_by")
@@ -291,7 +316,15 @@ class FakeStorPool:
         self.volumes[volume.global_id] = volume
         return volume
 
+    def disk(self, global_id: str) -> int:
+        """A file with the contents of a volume; the volume's own, not to be closed."""
+        if global_id not in self.disks:
+            self.disks[global_id] = MemoryDisk(self.volumes[global_id].size_bytes)
+        return self.disks[global_id].descriptor
+
     def _copy_content(self, source: Volume | None, target: Volume) -> None:
+        if source is not None and source.global_id in self.disks:
+            os.pwrite(self.disk(target.global_id), self.disks[source.global_id].read(), 0)
         if source is not None and source.global_id in self.contents:
             self.contents[target.global_id] = self.contents[source.global_id]
         else:

@@ -5,6 +5,7 @@
 `tests/contract` runs the same tests on these and on the real parts, so they cannot drift.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -75,6 +76,13 @@ class FakeDevices:
     def wait_gone(self, global_id: str, device: Device | None, deadline: Deadline) -> None:
         if self.look(global_id) is not None:
             raise DetachIncomplete(f"{self.link(global_id)} is still there", path=self.link(global_id))
+
+    def open(self, device: Device, mode: Mode) -> int:
+        """A descriptor of a file that has the contents of the volume, as long as the volume is there."""
+        present = self.look(device.link.removeprefix(f"{LINKS}/"))
+        if present != device:
+            raise DeviceMismatch(f"{device.link} has become another device", path=device.link)
+        return os.dup(self.storpool.disk(device.link.removeprefix(f"{LINKS}/")))
 
     def holders(self, device: Device) -> Sequence[Holder]:
         for global_id, present in self._present.items():

@@ -23,16 +23,28 @@ from storpool_agent.devices.tree import DeviceTree
 from storpool_agent.domains.hypervisor import Hypervisor
 from storpool_agent.host import Host, Pool
 from storpool_agent.housekeeping import Housekeeping
+from storpool_agent.images.tools import ImageTools
 from storpool_agent.intake import Intake
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.database import Database
 from storpool_agent.journal.journal import Journal
 from storpool_agent.lanes import Lane
+from storpool_agent.leftovers import Leftovers
 from storpool_agent.notify import notify
 from storpool_agent.outbox import Outbox
 from storpool_agent.pool_file import PoolFile
 from storpool_agent.pools import KnownPools
-from storpool_agent.settings import Settings, SettingsInvalid, broker_address, login, storpool_access, tls_context
+from storpool_agent.reporting import Reporting
+from storpool_agent.secondary.storage import SecondaryStorage
+from storpool_agent.settings import (
+    Settings,
+    SettingsInvalid,
+    broker_address,
+    login,
+    scratch_dir,
+    storpool_access,
+    tls_context,
+)
 from storpool_agent.stop import StopSignal
 from storpool_agent.storpool.cluster import Cluster
 from storpool_agent.thaws import Thaws
@@ -46,6 +58,8 @@ CONNECT_S = 10.0
 for systemd to end the agent."""
 DRAIN_S = 60.0
 """How long running commands may take after SIGTERM; the unit's TimeoutStopSec is longer."""
+END_COPIES_S = 15.0
+"""How long the tools of running copies may take to end; a copy is begun again by the next start."""
 FLUSH_S = 5.0
 """How long the broker may take to confirm the last replies; what it has not is sent by the next start."""
 
@@ -67,6 +81,7 @@ class _Parts:
     outbox: Outbox
     jobs: Jobs
     lane: Lane
+    bulk_lane: Lane
     control_lane: Lane
     thaws: Thaws
     unplugs: Unplugs
@@ -74,6 +89,8 @@ class _Parts:
     devices: DeviceTree
     abandon: Event
     housekeeping: Housekeeping
+    leftovers: Leftovers
+    reporting: Reporting
 
 
 def run(settings: Settings, stop: StopSignal) -> None:
@@ -127,6 +144,8 @@ def _build(settings: Settings) -> _Parts:
             PoolFile(settings.state_dir),
             lambda api, token: Cluster(api, token, access.our_id, abandon),
         ),
+        images=ImageTools(settings.secondary.web_hosts),
+        secondary=SecondaryStorage(settings.secondary, scratch_dir(settings)),
         cluster_id=access.cluster_id,
     )
     database = Database(settings.state_dir)
@@ -135,7 +154,8 @@ def _build(settings: Settings) -> _Parts:
     publisher = Publisher(broker, broker.username)
     outbox = Outbox(journal, publisher)
     lane = Lane("fast", settings.lanes.fast)
-    jobs = Jobs(host, journal, outbox, lane)
+    bulk_lane = Lane("bulk", settings.lanes.bulk)
+    jobs = Jobs(host, journal, outbox, lane, bulk_lane)
     control_lane = Lane("control", CONTROL_WORKERS)
     control = Control(host, journal, jobs, control_lane)
     intake = Intake(
@@ -162,6 +182,7 @@ def _build(settings: Settings) -> _Parts:
         outbox,
         jobs,
         lane,
+        bulk_lane,
         control_lane,
         Thaws(hypervisor, journal),
         unplugs,
@@ -169,6 +190,8 @@ def _build(settings: Settings) -> _Parts:
         devices,
         abandon,
         Housekeeping(journal),
+        Leftovers(host, journal, jobs),
+        Reporting(settings.host, jobs, journal, publisher, lambda: publisher.link.is_ready),
     )
 
 
@@ -193,9 +216,12 @@ def _start(parts: _Parts) -> None:
     parts.publisher.link.start()
     parts.outbox.start()
     parts.lane.start()
+    parts.bulk_lane.start()
     parts.control_lane.start()
+    parts.reporting.start()
     _recover(parts)
     parts.unplugs.start()
+    parts.leftovers.start()
     parts.housekeeping.start()
     parts.consumer.link.start()
     parts.consumer.link.wait_ready(CONNECT_S)
@@ -209,23 +235,30 @@ def _recover(parts: _Parts) -> None:
     if left:
         log.info("recovering", requests=len(left))
     for stored in left:
-        parts.jobs.submit(parse_request(stored.body), stored.attempts, recovered=True)
+        parts.jobs.submit(parse_request(stored.body), stored.attempts, stored.stops, recovered=True)
 
 
 def _stop(parts: _Parts) -> None:
     """Take nothing more, finish what runs, send what is to be sent; what is queued stays in the journal."""
     parts.consumer.cancel()
     parts.unplugs.stop()
+    parts.leftovers.stop()
     parts.housekeeping.stop()
     parts.lane.drain()
+    parts.bulk_lane.drain()
     parts.control_lane.drain()
+    parts.jobs.end_copies()
     if not parts.lane.join(Deadline.after(DRAIN_S)):
         log.warning("work abandoned", reason=f"not finished within {DRAIN_S:.0f} s; it is run again at the next start")
         parts.jobs.abandon()
         parts.abandon.set()
         parts.lane.join(Deadline.after(FLUSH_S))
+    if not parts.bulk_lane.join(Deadline.after(END_COPIES_S)):
+        log.warning("copies abandoned", reason=f"not ended within {END_COPIES_S:.0f} s; they end with the agent")
+        parts.jobs.abandon()
     parts.abandon.set()
     parts.control_lane.join(Deadline.after(FLUSH_S))
+    parts.reporting.stop()
     parts.thaws.stop()
     parts.jobs.wait_stored(Deadline.after(FLUSH_S))
     parts.publisher.wait_idle(Deadline.after(FLUSH_S))

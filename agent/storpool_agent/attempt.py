@@ -2,20 +2,63 @@
 # SPDX-License-Identifier: Apache-2.0
 """One attempt at one request: its steps, its notes, its cancel."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from time import monotonic, time
-from typing import Literal
+from typing import Literal, Protocol
 
 import structlog
 
 from storpool_agent.crash import crash_point
 from storpool_agent.errors import AgentError, Cancelled, StaleGeneration
+from storpool_agent.interrupt import Interrupt
 from storpool_agent.journal.journal import Journal, PendingThaw, PendingUnplug
+from storpool_agent.journal.temporaries import Temporary
 from storpool_commands.envelope import AnyRequest, Request, Step
 from storpool_commands.errors import SideEffects, retry_class
 
 log = structlog.get_logger()
+
+
+Report = Callable[[str, int | None, int | None], None]
+"""Takes the phase, the bytes that are done, and the bytes in all."""
+
+
+class Rows(Protocol):
+    """The journal's list of what is there for as long as jobs run; see TemporaryRows."""
+
+    def add(self, one: Temporary) -> None: ...
+
+    def strike(self, one: Temporary) -> None: ...
+
+    def of(self, command: str) -> list[Temporary]: ...
+
+    def with_target(self, kind: str, target: str) -> list[Temporary]: ...
+
+    def give_away(self, kind: str, target: str) -> bool: ...
+
+
+class Turns(Protocol):
+    """The objects that a job has to itself. A job that takes long gives them up while it changes nothing of them."""
+
+    def give_up(self) -> None:
+        """Let others work on what the command names."""
+        ...
+
+    def again(self, global_id: str, interrupt: Interrupt | None) -> AbstractContextManager[None]:
+        """Have one volume or snapshot to itself again, when it is its turn."""
+        ...
+
+
+class NoTurns:
+    """For what runs alone."""
+
+    def give_up(self) -> None:
+        pass
+
+    def again(self, global_id: str, interrupt: Interrupt | None) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
 
 
 class RunningStep:
@@ -43,7 +86,18 @@ class Attempt:
     and not undone is a side effect. One thread runs an attempt; `cancel` may be called by any.
     """
 
-    def __init__(self, request: Request, journal: Journal, number: int) -> None:
+    def __init__(
+        self,
+        request: Request,
+        journal: Journal,
+        number: int,
+        turns: Turns | None = None,
+        report: Report = lambda _phase, _done, _total: None,
+    ) -> None:
+        self.turns: Turns = turns or NoTurns()
+        self.report = report
+        """Say how far it is, as often as there is news."""
+        self._deadline = request.deadline
         self.request_id = str(request.id)
         self.number = number
         """1, or more when the agent died while it ran this request."""
@@ -143,9 +197,46 @@ class Attempt:
         if pending is not None:
             self._journal.settle_thaw(pending)
 
+    # what is there for as long as a job runs
+
+    @property
+    def temporaries(self) -> Rows:
+        """What jobs have made and not taken away."""
+        return self._journal.temporaries
+
+    def making(self, kind: str, target: str) -> None:
+        """Write down what is about to be made and is to be taken away again, whatever becomes of this attempt."""
+        self.temporaries.add(Temporary(self.request_id, kind, target))
+        crash_point(f"{self._command}/making-{kind}")
+
+    def stays(self, kind: str, target: str) -> None:
+        """It is not to be taken away any more."""
+        self.temporaries.strike(Temporary(self.request_id, kind, target))
+
+    # its end before time
+
+    @cached_property
+    def interrupt(self) -> Interrupt:
+        """What ends a step that takes long: a cancel, the request's deadline, the end of the agent."""
+        interrupt = Interrupt(self._deadline)
+        if self._cancelled:
+            interrupt.set(Cancelled("cancelled while it ran"))
+        return interrupt
+
     def cancel(self) -> None:
-        """Stop before the next step."""
+        """Stop before the next step, or in the middle of one that takes long."""
         self._cancelled = True
+        self.end(Cancelled("cancelled while it ran"))
+
+    def end(self, reason: Exception) -> None:
+        """Stop a step that takes long; others go on to their end."""
+        if "interrupt" in vars(self):
+            self.interrupt.set(reason)
+
+    def close(self) -> None:
+        """It has come to its end."""
+        if "interrupt" in vars(self):
+            self.interrupt.close()
 
     def _refuse_cancelled(self, step: str) -> None:
         if self._cancelled:

@@ -193,6 +193,7 @@ class Control:
                 "receivedAt": datetime.fromtimestamp(record.received_at, UTC),
                 "attempts": record.attempts,
                 "steps": self._jobs.steps(record.id),
+                "progress": self._jobs.progress(record.id),
             },
             strict=False,
         )

@@ -13,8 +13,11 @@ from structlog.contextvars import bound_contextvars
 from storpool_agent.attempt import Attempt
 from storpool_agent.errors import AgentError
 from storpool_agent.handlers import (
+    backups,
     creating,
+    downloads,
     machine_disks,
+    migrating,
     physical_disks,
     pools,
     releasing,
@@ -22,13 +25,25 @@ from storpool_agent.handlers import (
     reverting,
     snapshots,
     tags,
+    templates,
+    temporaries,
     vm_reverting,
     vm_snapshots,
     volumes,
 )
 from storpool_agent.host import Host
+from storpool_agent.interrupt import AgentStopping
 from storpool_commands.catalogue import Command, Result
 from storpool_commands.control import Ping, Pong
+from storpool_commands.copies import (
+    BackupSnapshot,
+    CopyVolumeToSecondary,
+    CreateTemplateFromSnapshot,
+    CreateTemplateFromVolume,
+    DownloadTemplate,
+    DownloadVolume,
+    MigrateVolume,
+)
 from storpool_commands.disks import (
     AttachDisk,
     ConnectPhysicalDisk,
@@ -112,6 +127,20 @@ def handle(command: Command, host: Host, attempt: Attempt) -> Result:  # noqa: C
             return tags.create(command, host, attempt)
         case StorPoolDeleteTags():
             return tags.delete(command, host, attempt)
+        case DownloadTemplate():
+            return templates.download(command, host, attempt)
+        case BackupSnapshot():
+            return backups.backup(command, host, attempt)
+        case CreateTemplateFromVolume():
+            return templates.from_volume(command, host, attempt)
+        case CreateTemplateFromSnapshot():
+            return templates.from_snapshot(command, host, attempt)
+        case CopyVolumeToSecondary():
+            return backups.copy_volume(command, host, attempt)
+        case DownloadVolume():
+            return downloads.download(command, host, attempt)
+        case MigrateVolume():
+            return migrating.migrate(command, host, attempt)
         case AddStoragePool():
             return pools.add(command, host, attempt)
         case RemoveStoragePool():
@@ -132,7 +161,10 @@ def pong(host: str) -> Pong:
 
 
 def execute(request: Request, host: Host, attempt: Attempt) -> Success | Failure:
-    """Run one command to its end. Never raises: every request gets exactly one reply."""
+    """Run one command to its end: every request gets exactly one reply.
+
+    Raises AgentStopping, and nothing else: then there is none yet, and the next start runs the request again.
+    """
     command = request.body
     started = monotonic()
     with bound_contextvars(request=attempt.request_id, command=command.command, **_subjects(request)):
@@ -143,6 +175,8 @@ def execute(request: Request, host: Host, attempt: Attempt) -> Success | Failure
             reply = failure(host.name, request, error, attempt, started)
             log.warning("failed", code=error.code, reason=str(error), facts=error.facts, took_ms=reply.took_ms)
             return reply
+        except AgentStopping:
+            raise
         except Exception:
             log.exception("crashed")
             return _crashed(host.name, request, attempt, started)
@@ -151,6 +185,12 @@ def execute(request: Request, host: Host, attempt: Attempt) -> Success | Failure
         if request.dry_run:
             result = DryRun(body_command=command.command)
         return Success(id=request.id, host=host.name, result=result, steps=attempt.steps, took_ms=took_ms)
+
+
+def clean_up(request: Request, host: Host, attempt: Attempt) -> None:
+    """Take away what an earlier run of a copy has left, for one that is not run again."""
+    with bound_contextvars(request=attempt.request_id, command=request.body.command):
+        temporaries.take_all_away(host, attempt)
 
 
 def failure(

@@ -99,7 +99,7 @@ def _unplug_pending(picture: Picture) -> Iterator[Drift]:
 
 def _not_used(picture: Picture) -> Iterator[Drift]:
     """A volume whose guest was asked to let go is told as that, whether the guest has by now or not."""
-    explained = {one.global_id for one in picture.unplugs}
+    explained = {one.global_id for one in picture.unplugs} | picture.used_by_jobs
     for ours in picture.here:
         if ours.global_id not in explained and not picture.machines(ours.global_id):
             yield Drift(
@@ -107,7 +107,7 @@ def _not_used(picture: Picture) -> Iterator[Drift]:
                 global_id=ours.global_id,
                 path=picture.path(ours.global_id),
                 vm=None,
-                detail=f"attached {ours.mode}, and no machine of this host has it: a leftover, or a job's",
+                detail=f"attached {ours.mode}, and neither a machine nor a copy job of this host has it",
             )
 
 

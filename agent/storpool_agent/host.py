@@ -111,6 +111,10 @@ class StorPool(Protocol):
         """
         ...
 
+    def volumes_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
+        """The volumes that carry the tag `sp-op=<operation>`. It lists all volumes of the cluster."""
+        ...
+
     def snapshots_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
         """The snapshots that carry the tag `sp-op=<operation>`. It lists all snapshots of the cluster."""
         ...
@@ -255,10 +259,10 @@ class Domains(Protocol):
         ...
 
     def mirror(self, disk: DiskInDomain, target: MirrorTarget, task: Task, deadline: Deadline) -> None:
-        """Copy a running machine's disk to the target, and go on copying what the guest writes, until both are the same.
+        """Copy a running machine's disk to the target, and what the guest writes meanwhile, until both are the same.
 
-        One that is under way to the same target, begun by an earlier run of the agent, is gone on with. `deadline` is for
-        the single calls, the copy takes as long as it takes. When the task is interrupted, or stalls, the mirror is
+        One that is under way to the same target, begun by an earlier run of the agent, is gone on with. `deadline` is
+        for the single calls, the copy takes as long as it takes. When the task is interrupted, or stalls, the mirror is
         ended and the machine keeps its disk; but for AgentStopping, when it is left as it is. Raises BlockJobFailed,
         CopyStalled, VmNotRunning, VmBusy (another block job), DiskConflict (the disk is being copied elsewhere).
         """
@@ -272,7 +276,10 @@ class Domains(Protocol):
         ...
 
     def end_mirror(self, vm: str, target_path: str, deadline: Deadline) -> None:
-        """End a mirror to this path, if one is under way; the machine (a UUID) keeps its disk. None such is a success."""
+        """End a mirror to this path, if one is under way; the machine (a UUID) keeps its disk.
+
+        None such is a success.
+        """
         ...
 
     def capacity(self, disk: DiskInDomain, deadline: Deadline) -> int:
@@ -298,6 +305,10 @@ class Images(Protocol):
         proportion), ImageFormatMismatch (it is something else than was said; a raw one that begins as an image of
         another format), ImageTooLarge (its disk has more than `max_size_bytes`).
         """
+        ...
+
+    def create(self, image: Image, size_bytes: int, task: Task) -> None:
+        """Make an empty file an image of a disk of that size, which reads as zeroes. Raises SecondaryFull."""
         ...
 
     def convert(

@@ -5,6 +5,7 @@
 import os
 import select
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from storpool_agent.errors import DeadlinePassed
@@ -22,9 +23,10 @@ class Interrupt:
 
     def __init__(self, deadline: datetime | None = None) -> None:
         """`deadline` is of the wall clock: a sender's deadline must mean the same after a restart."""
-        self._deadline = deadline
+        self.deadline = deadline
         self._mutex = threading.Lock()
         self._reason: Exception | None = None
+        self._told: list[Callable[[], None]] = []
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def close(self) -> None:
@@ -36,17 +38,33 @@ class Interrupt:
     def set(self, reason: Exception) -> None:
         """Raise this from `check` from now on, unless another reason came before."""
         with self._mutex:
+            if self._reason is not None:
+                return
+            self._reason = reason
+            if self._event >= 0:
+                os.eventfd_write(self._event, 1)
+            told, self._told = self._told, []
+        for tell in told:
+            tell()
+
+    def tell(self, wake: Callable[[], None]) -> None:
+        """Have somebody woken who waits for something else than this; at once when there is a reason already."""
+        with self._mutex:
             if self._reason is None:
-                self._reason = reason
-                if self._event >= 0:
-                    os.eventfd_write(self._event, 1)
+                self._told.append(wake)
+                return
+        wake()
+
+    @property
+    def reason(self) -> Exception | None:
+        return self._reason
 
     def check(self) -> None:
         """Raise the reason, or DeadlinePassed, or return."""
         if self._reason is not None:
             raise self._reason
-        if self._deadline is not None and self._remaining_s() <= 0:
-            raise DeadlinePassed(f"its deadline {self._deadline.isoformat()} has passed; it was stopped")
+        if self.deadline is not None and self._remaining_s() <= 0:
+            raise DeadlinePassed(f"its deadline {self.deadline.isoformat()} has passed; it was stopped")
 
     def fileno(self) -> int:
         """Readable once a reason is set; for a poll beside others. The deadline is for `within` to tell."""
@@ -64,6 +82,6 @@ class Interrupt:
         self.check()
 
     def _remaining_s(self) -> float:
-        if self._deadline is None:
+        if self.deadline is None:
             return LONGEST_WAIT_S
-        return (self._deadline - datetime.now(UTC)).total_seconds()
+        return (self.deadline - datetime.now(UTC)).total_seconds()

@@ -4,13 +4,11 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 
 import structlog
 
-from storpool_agent import dispatch, objects, secrecy
+from storpool_agent import dispatch, objects
 from storpool_agent.attempt import Attempt
 from storpool_agent.crash import crash_point
 from storpool_agent.deadline import Deadline
@@ -19,51 +17,21 @@ from storpool_agent.dry_run.host import dry
 from storpool_agent.errors import (
     AgentError,
     Cancelled,
-    CrashLoop,
-    DeadlinePassed,
     JournalUnavailable,
-    SecretNotKept,
 )
 from storpool_agent.host import Host
+from storpool_agent.interrupt import AgentStopping
+from storpool_agent.job import Job, Settle, why_not
 from storpool_agent.journal.journal import Journal, Outgoing
 from storpool_agent.lanes import Lane
-from storpool_agent.locks import Locks, Turn
+from storpool_agent.locks import HeldTurns, Locks, Turn
 from storpool_agent.outbox import Outbox
-from storpool_commands.control import Ping
-from storpool_commands.disks import GetPhysicalDisk
-from storpool_commands.envelope import AnyRequest, Failure, Request, Success
-from storpool_commands.labels import OPERATION
+from storpool_commands.control import JobProgress
+from storpool_commands.envelope import Failure, Request, Success
 
 log = structlog.get_logger()
 
-MAX_ATTEMPTS = 3
-"""How often a request is run whose run the agent did not survive."""
 FINISH_RETRY_S = 1.0
-READ_ONLY = (Ping, GetPhysicalDisk)
-"""Commands that may be run again without anybody noticing: that they were started is not worth a commit."""
-
-
-Settle = Callable[[], None]
-
-
-@dataclass(eq=False)
-class Job:
-    """A request on its way to its reply."""
-
-    request: Request
-    attempts: int
-    """Of earlier lives of the agent, or of other agents."""
-    recovered: bool = False
-    """It was read from the journal, which keeps no secrets."""
-    kept: bool = True
-    """The journal has it for the next start. False: the broker has it, for whichever agent is there."""
-    deliveries: list[Settle] = field(default_factory=list[Settle])
-    """What of the queue of all hosts is acked when the reply is stored."""
-    replied: bool = False
-    turns: list[Turn] = field(default_factory=list[Turn])
-    attempt: Attempt | None = None
-    over: bool = False
-    """It was cancelled while it queued, and has its reply; or it was given back to the broker."""
 
 
 class Jobs:
@@ -78,21 +46,38 @@ class Jobs:
     Any thread may call any method.
     """
 
-    def __init__(self, host: Host, journal: Journal, outbox: Outbox, lane: Lane) -> None:
+    def __init__(self, host: Host, journal: Journal, outbox: Outbox, lane: Lane, bulk: Lane) -> None:
+        """`bulk` is for copies: nothing that takes moments waits behind them."""
         self._host = host
         self._journal = journal
         self._outbox = outbox
         self._lane = lane
+        self._bulk = bulk
         self._locks = Locks()
         self._mutex = threading.Lock()
         self._jobs: dict[str, Job] = {}
         self._storing = 0
         self._stored = threading.Condition(self._mutex)
         self._abandoned = threading.Event()
+        self._ending = threading.Event()
+        self._copy_queued: Callable[[], None] = lambda: None
+        self._copy_ended: Callable[[], None] = lambda: None
 
-    def submit(self, request: Request, attempts: int = 0, *, recovered: bool = False) -> None:
+    def on_copy(self, callback: Callable[[], None]) -> None:
+        """Have somebody told that there is a copy to watch. Call it before the first request."""
+        self._copy_queued = callback
+
+    def on_copy_end(self, callback: Callable[[], None]) -> None:
+        """Have somebody told that a copy has its reply. Call it before the first request."""
+        self._copy_ended = callback
+
+    def turns(self) -> HeldTurns:
+        """For work of the agent's own on objects that commands name."""
+        return HeldTurns(self._locks, [])
+
+    def submit(self, request: Request, attempts: int = 0, stops: int = 0, *, recovered: bool = False) -> None:
         """Have a stored request run when its objects are free."""
-        self._queue(Job(request, attempts, recovered))
+        self._queue(Job(request, attempts, stops, recovered))
 
     def serve(self, request: Request, attempts: int, settle: Settle) -> None:
         """Have a stored request of the queue of all hosts run, or join it if it is under way.
@@ -153,9 +138,12 @@ class Jobs:
         request = job.request
         with self._mutex:
             self._jobs[str(request.id)] = job
+        if job.bulk:
+            job.meter.note("queued", None, None)
+            self._copy_queued()
         named = objects.named(request.body)
         if named.by_name:
-            self._enter(job, named.by_name, partial(self._resolve, job, named))
+            self._enter_name(job, named.by_name, partial(self._resolve, job, named))
         else:
             self._enter(job, objects.resolve(named, self._host), partial(self._run, job))
 
@@ -180,6 +168,9 @@ class Jobs:
             if job.attempt is not None:
                 job.attempt.cancel()
                 return "stopping"
+            if job.has_begun:
+                job.cancelled = True
+                return "stopping"
             job.over = True
         reply = dispatch.failure(self._host.name, job.request, Cancelled("cancelled before it was started"))
         try:
@@ -194,6 +185,24 @@ class Jobs:
         """How many requests are accepted and have no reply yet."""
         with self._mutex:
             return sum(not (job.over or job.replied) for job in self._jobs.values())
+
+    def end_copies(self) -> None:
+        """The agent stops: end the copies that run, to be begun again by the next start."""
+        self._ending.set()
+        for job in self.copies():
+            if job.attempt is not None:
+                job.attempt.end(AgentStopping())
+
+    def copies(self) -> Sequence[Job]:
+        """The copies that run, or wait for their turn."""
+        with self._mutex:
+            return [job for job in self._jobs.values() if job.bulk and not (job.over or job.replied)]
+
+    def progress(self, request_id: str) -> JobProgress | None:
+        """How far a running copy is."""
+        with self._mutex:
+            job = self._jobs.get(request_id)
+        return job.meter.read() if job else None
 
     def steps(self, request_id: str) -> list[str]:
         """The steps that a running request has taken."""
@@ -211,6 +220,13 @@ class Jobs:
             return self._stored.wait_for(lambda: not self._storing, deadline.remaining_s)
 
     def _enter(self, job: Job, keys: frozenset[str], work: Callable[[], None]) -> None:
+        lane = self._bulk if job.bulk else self._lane
+        turn = Turn(keys, lambda: lane.put(work))
+        job.turns.append(turn)
+        self._locks.enter(turn)
+
+    def _enter_name(self, job: Job, keys: frozenset[str], work: Callable[[], None]) -> None:
+        """As `_enter`, for the look-up of names: it takes moments, whatever the command does then."""
         turn = Turn(keys, lambda: self._lane.put(work))
         job.turns.append(turn)
         self._locks.enter(turn)
@@ -220,7 +236,7 @@ class Jobs:
         try:
             keys = objects.resolve(named, self._host)
         except AgentError as problem:
-            self._run(job, problem)
+            self._enter(job, frozenset(), partial(self._run, job, problem))
         else:
             self._enter(job, keys, partial(self._run, job))
 
@@ -236,26 +252,52 @@ class Jobs:
         attempt = self._begin(job)
         if attempt is None:
             return None
-        refusal = problem or _refusal(job) or self._start(job)
-        if refusal is not None:
-            reply = dispatch.failure(self._host.name, job.request, refusal)
-            # How far an earlier life of the agent, or another agent, came with it is not known.
-            return reply.model_copy(update={"side_effects": "partial"}) if job.attempts else reply
+        try:
+            refusal = problem or why_not(job) or self._start(job)
+            return self._refused(job, attempt, refusal) if refusal is not None else self._execute(job, attempt)
+        finally:
+            attempt.close()
+
+    def _refused(self, job: Job, attempt: Attempt, refusal: AgentError) -> Failure:
+        if job.has_begun:
+            dispatch.clean_up(job.request, self._host, attempt)
+        reply = dispatch.failure(self._host.name, job.request, refusal)
+        # How far an earlier life of the agent, or another agent, came with it is not known.
+        return reply.model_copy(update={"side_effects": "partial"}) if job.attempts else reply
+
+    def _execute(self, job: Job, attempt: Attempt) -> Success | Failure | None:
+        """None for a copy that the end of the agent has stopped."""
         crash_point(f"{job.request.body.command}/started")
         host = dry(self._host) if job.request.dry_run else self._host
-        return dispatch.execute(job.request, host, attempt)
+        try:
+            return dispatch.execute(job.request, host, attempt)
+        except AgentStopping:
+            self._note_stop(job)
+            return None
+
+    def _note_stop(self, job: Job) -> None:
+        log.info("copy stopped", request=str(job.request.id), reason="the agent stops; the next start begins it again")
+        try:
+            self._journal.stop(str(job.request.id))
+        except JournalUnavailable as error:
+            log.warning("stop not noted", request=str(job.request.id), reason=str(error))
 
     def _begin(self, job: Job) -> Attempt | None:
         """From here on a cancel stops the attempt; before, it ends the job."""
         with self._mutex:
             if not job.over:
                 kind = DryAttempt if job.request.dry_run else Attempt
-                job.attempt = kind(job.request, self._journal, job.attempts + 1)
+                turns = HeldTurns(self._locks, job.turns)
+                job.attempt = kind(job.request, self._journal, job.attempts + 1, turns, job.meter.note)
+                if job.bulk:
+                    _ = job.attempt.interrupt  # there before anybody can want to end it
+                    if self._ending.is_set():
+                        job.attempt.end(AgentStopping())
             return job.attempt
 
     def _start(self, job: Job) -> AgentError | None:
         """Note that it is run; why not, when it cannot be noted: a crash would then be counted by nobody."""
-        if job.request.dry_run or isinstance(job.request.body, READ_ONLY):
+        if job.request.dry_run or job.read_only:
             return None
         try:
             self._journal.start(str(job.request.id))
@@ -282,6 +324,8 @@ class Jobs:
         self._settle(job)
         self._leave(job)
         self._tell_stored()
+        if job.bulk:
+            self._copy_ended()
 
     def _settle(self, job: Job) -> None:
         """The reply is on disk: what asked for it is no longer needed."""
@@ -317,33 +361,3 @@ class Jobs:
 
 def _body(reply: Success | Failure) -> bytes:
     return reply.model_dump_json(by_alias=True).encode()
-
-
-def _refusal(job: Job) -> AgentError | None:
-    """Why a request is not run at all.
-
-    One that was started once is not stopped by its deadline any more: it may be half done. One of the queue of all
-    hosts may have been when it was with an agent before.
-    """
-    deadline = job.request.deadline
-    if job.recovered and secrecy.has_secret(job.request.body):
-        return SecretNotKept(
-            "the agent was restarted before it had finished this request, and does not store the secret in it; "
-            "send it again with a new id: what is done already is not done twice",
-            attempts=job.attempts,
-        )
-    if job.attempts >= MAX_ATTEMPTS:
-        return _crash_loop(job)
-    if not job.attempts and deadline is not None and deadline <= datetime.now(UTC):
-        return DeadlinePassed(f"its deadline {deadline.isoformat()} has passed; it was not started")
-    return None
-
-
-def _crash_loop(job: Job) -> CrashLoop:
-    what = f"the agent died {job.attempts} times while it ran this request; look at its log, then at the volume"
-    if isinstance(job.request, AnyRequest):
-        what = (
-            f"{job.attempts} agents had this request and none has answered it: they died, stopped or lost the broker;"
-            f" look for the tag {OPERATION}={job.request.id} at StorPool, then at the logs"
-        )
-    return CrashLoop(what, attempts=job.attempts)

@@ -4,7 +4,10 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from storpool_agent.interrupt import Interrupt
 
 
 class Turn:
@@ -54,3 +57,53 @@ class Locks:
                     come.append(queue[0])
         for one in come:
             one.start()
+
+
+class HeldTurns:
+    """The turns of one job that takes long. One thread uses it."""
+
+    def __init__(self, locks: Locks, turns: list[Turn]) -> None:
+        self._locks = locks
+        self._turns = turns
+
+    def give_up(self) -> None:
+        for turn in reversed(self._turns):
+            self._locks.leave(turn)
+        self._turns.clear()
+
+    @contextmanager
+    def again(self, global_id: str, interrupt: Interrupt | None) -> Generator[None]:
+        """Wait for it. An interrupt ends the wait; the place in the queue is left when it comes up."""
+        key = volume_key(global_id)
+        if any(key in turn.keys for turn in self._turns):
+            yield
+            return
+        turn = self._wait(key, interrupt)
+        try:
+            yield
+        finally:
+            self._locks.leave(turn)
+
+    def _wait(self, key: str, interrupt: Interrupt | None) -> Turn:
+        come, woken = threading.Event(), threading.Event()
+        given_up = threading.Lock()
+
+        def start() -> None:
+            come.set()
+            woken.set()
+            if not given_up.acquire(blocking=False):
+                self._locks.leave(turn)
+
+        turn = Turn(frozenset({key}), start)
+        self._locks.enter(turn)
+        if interrupt is not None:
+            interrupt.tell(woken.set)
+        woken.wait()
+        if not come.is_set() and interrupt is not None and given_up.acquire(blocking=False):
+            interrupt.check()
+        return turn
+
+
+def volume_key(global_id: str) -> str:
+    """What the queue for a volume or snapshot is called."""
+    return f"volume:{global_id}"

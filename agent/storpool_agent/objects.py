@@ -10,6 +10,7 @@ from uuid import UUID
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import PoolNotFound, SnapshotNotFound, VmNotFound, VolumeNotFound
 from storpool_agent.host import Host
+from storpool_agent.locks import volume_key
 from storpool_commands.references import Reference, parse
 from storpool_commands.vm_snapshots import VolumeAndSnapshot
 
@@ -64,7 +65,7 @@ def resolve(objects: Named, host: Host) -> frozenset[str]:
     for references, snapshot in ((objects.volumes, False), (objects.snapshots, True)):
         for reference in references:
             with suppress(VolumeNotFound, SnapshotNotFound, PoolNotFound):
-                keys.add(f"volume:{_global_id(reference, snapshot, objects.pool, host, deadline)}")
+                keys.add(volume_key(_global_id(reference, snapshot, objects.pool, host, deadline)))
     if objects.vm is not None:
         with suppress(VmNotFound):
             keys.add(f"vm:{_uuid(objects.vm) or host.domains.find(objects.vm, deadline).uuid}")

@@ -13,6 +13,7 @@ from storpool_agent.domains.model import DiskInDomain
 from storpool_agent.errors import DeviceMismatch, SnapshotNotFound, VolumeNotFound
 from storpool_agent.host import Host
 from storpool_agent.journal.journal import Journal, PendingUnplug
+from storpool_agent.journal.temporaries import USE
 from storpool_agent.storpool.model import Attachment
 from storpool_commands.references import parse
 
@@ -47,6 +48,8 @@ class Picture:
     """By global id: of everything that is attached here, and of every link that is there."""
     disks: Sequence[UsedDisk]
     unplugs: Sequence[PendingUnplug]
+    used_by_jobs: frozenset[str] = frozenset()
+    """Global ids of what copy jobs of this host read or write now."""
 
     @property
     def here(self) -> Sequence[Attachment]:
@@ -74,6 +77,7 @@ def take(host: Host, journal: Journal, deadline: Deadline) -> Picture:
         links={global_id: _link(host, global_id, global_id in linked) for global_id in sorted(here | linked)},
         disks=[UsedDisk(disk, _global_id(host, disk.path, deadline)) for disk in disks],
         unplugs=journal.pending_unplugs(),
+        used_by_jobs=frozenset(one.target for one in journal.temporaries.of_kind(USE)),
     )
 
 

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The settings: agent.toml, the environment over it, and StorPool's own configuration below both."""
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from socket import gethostname
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -103,6 +105,44 @@ class Lanes(_Section):
     """Requests of the queue of all hosts that this one holds at a time, of the fast lane's; 0: none."""
 
 
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute() or ".." in path.parts:
+        raise ValueError("must be an absolute path without `..`")
+    return path
+
+
+def _web_host(text: str) -> str:
+    """A host name, an address, or a network such as 10.0.0.0/8."""
+    if not _HOST_NAME.fullmatch(text):
+        try:
+            ip_network(text)
+        except ValueError:
+            raise ValueError("must be a host name, an address, or a network without host bits") from None
+    return text
+
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+
+
+class Secondary(_Section):
+    """Secondary storage, and where images come from and go to besides."""
+
+    directories: list[Annotated[Path, AfterValidator(_absolute)]] = []
+    """Directories of this host that commands may name by `file://`, with all below them. Symbolic links in these paths
+    themselves are followed, none below."""
+    nfs_servers: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9\[][A-Za-z0-9.:\]-]*$")]] | None = None
+    """Servers that commands may have mounted by `nfs://`, spelled as there. None: any; an empty list: none."""
+    mount_dir: Annotated[Path, AfterValidator(_absolute)] = Path("/run/storpool-agent/mounts")
+    """The agent's alone: what is mounted directly below it and not in use is unmounted. No RuntimeDirectory= of
+    systemd's, which removes it with all that is below when the agent stops."""
+    scratch_dir: Annotated[Path, AfterValidator(_absolute)] | None = None
+    """For downloads and what is unpacked. Default: `scratch` below `state_dir`."""
+    max_image_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 50)] = 4 << 40
+    """The largest disk of an image, and the largest download."""
+    web_hosts: list[Annotated[str, AfterValidator(_web_host)]] = []
+    """Hosts, addresses and networks (CIDR) that images may be downloaded from although they are not public."""
+
+
 class Log(_Section):
     format: Literal["auto", "json", "console"] = "auto"
     """`auto`: for people on a terminal, JSON otherwise."""
@@ -128,6 +168,7 @@ class Settings(BaseSettings):
     pools: dict[PoolName, Pool] = {}
     libvirt: Libvirt = Libvirt()
     lanes: Lanes = Lanes()
+    secondary: Secondary = Secondary()
     log: Log = Log()
 
     @classmethod
@@ -238,6 +279,11 @@ def pool_token(name: str, pool: Pool) -> SecretStr:
     return token
 
 
+def scratch_dir(settings: Settings) -> Path:
+    """Where files of this host go that are gone when they are closed."""
+    return settings.secondary.scratch_dir or settings.state_dir / "scratch"
+
+
 def effective(settings: Settings) -> dict[str, str]:
     """Every setting as `section.name`, secrets hidden. Raises SettingsInvalid for what could not be used."""
     access = storpool_access(settings.storpool)
@@ -250,6 +296,7 @@ def effective(settings: Settings) -> dict[str, str]:
         ("storpool", settings.storpool),
         ("libvirt", settings.libvirt),
         ("lanes", settings.lanes),
+        ("secondary", settings.secondary),
         ("log", settings.log),
     ):
         found |= {f"{name}.{key}": _shown(value) for key, value in section}
@@ -259,8 +306,11 @@ def effective(settings: Settings) -> dict[str, str]:
     found["amqp.url"] = f"{urlsplit(settings.amqp.url.get_secret_value()).scheme}://{host}:{port}"
     found |= {"storpool.api": access.api, "storpool.our_id": str(access.our_id), "storpool.token": str(access.token)}
     found["storpool.cluster_id"] = _shown(access.cluster_id)
+    found["secondary.scratch_dir"] = str(scratch_dir(settings))
     return found
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return str([str(each) for each in cast("list[object]", value)])
     return "" if value is None else str(value)

@@ -16,6 +16,7 @@ from storpool_agent.handlers import labelling
 from storpool_agent.host import Host
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Journal, PendingUnplug
+from storpool_agent.locks import volume_key
 from storpool_agent.outbox import Outbox
 from storpool_commands.envelope import Event
 from storpool_commands.references import Reference
@@ -69,7 +70,7 @@ class Unplugs:
         try:
             pending = self._journal.pending_unplugs(vm)
             for one in pending:
-                keys = frozenset({f"volume:{one.global_id}", f"vm:{one.vm}"})
+                keys = frozenset({volume_key(one.global_id), f"vm:{one.vm}"})
                 self._jobs.alongside(keys, partial(self._settle, one))
             return bool(pending or self._journal.pending_unplugs())
         except AgentError as error:

@@ -137,7 +137,7 @@ class Drift(AnswerModel):
 
     kind: Literal["no-device", "not-attached", "not-used", "wrong-mode", "unplug-pending", "two-writers"]
     """`no-device`: attached, but no link leads to a device. `not-attached`: a machine's disk, or a link, that
-    StorPool does not list here. `not-used`: attached, and no machine has it: a leftover, or a job's. `wrong-mode`: rw
+    StorPool does not list here. `not-used`: attached, and neither a machine nor a copy job has it. `wrong-mode`: rw
     at one, ro at the other. `unplug-pending`: a guest has been asked to let go. `two-writers`: also attached rw to
     another client."""
     global_id: str | None

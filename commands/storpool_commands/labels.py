@@ -19,7 +19,7 @@ OPERATION = "sp-op"
 """The agent's own: the id of the request that made the object."""
 
 WRITING = "sp-writing"
-"""The agent's own: a volume that a copy job is still writing. No host attaches it for anybody else."""
+"""The agent's own: the id of the request that is still writing the volume. Nobody attaches it until then."""
 
 
 def is_own(tag: str) -> bool:

@@ -41,7 +41,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
 
 
 def test_systemd_waits_longer_than_the_agent_takes_to_stop() -> None:
-    assert float(service()["TimeoutStopSec"]) > app.DRAIN_S + 4 * app.FLUSH_S
+    assert float(service()["TimeoutStopSec"]) > app.DRAIN_S + app.END_COPIES_S + 5 * app.FLUSH_S
 
 
 def test_settings_that_cannot_be_used_are_not_tried_again() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from storpool_agent.devices.model import Device
 from storpool_agent.errors import DeviceMismatch
+from storpool_commands.disks import Mode
 
 # linux/fs.h
 BLKROGET = 0x125E
@@ -46,6 +47,30 @@ def leads_to(link: Path) -> str | None:
         return str(link.readlink())
     except OSError:
         return str(link) if link.exists() else None
+
+
+def open_same(device: Device, mode: Mode) -> int:
+    """A descriptor of the device, whatever its node leads to by now.
+
+    Raises DeviceMismatch when it has become another device, has another size, or does not open.
+    """
+    flags = (os.O_RDWR if mode == "rw" else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+    link = Path(device.link)
+    try:
+        opened = os.open(device.node, flags)
+    except OSError as error:
+        raise _refusal(link, f"leads to {device.node}, which cannot be opened: {error.strerror}") from error
+    try:
+        status = os.fstat(opened)
+        if not stat.S_ISBLK(status.st_mode) or (status.st_rdev, _sequence(opened)) != (device.number, device.sequence):
+            raise _refusal(link, f"was {device.node}, which has become another device")
+        size_bytes = _number(opened, BLKGETSIZE64, "=Q")
+        if size_bytes != device.size_bytes:
+            raise _refusal(link, f"had {device.size_bytes} bytes and has {size_bytes} now")
+    except BaseException:
+        os.close(opened)
+        raise
+    return opened
 
 
 def is_still(device: Device) -> bool:

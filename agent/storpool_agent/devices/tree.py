@@ -84,6 +84,9 @@ class DeviceTree:
 
         self._wait(gone, deadline)
 
+    def open(self, device: Device, mode: Mode) -> int:
+        return node.open_same(device, mode)
+
     def holders(self, device: Device) -> Sequence[Holder]:
         return openers.of(device.number)
 

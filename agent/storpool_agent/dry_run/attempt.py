@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Literal
 
-from storpool_agent.attempt import Attempt, RunningStep
+from storpool_agent.attempt import Attempt, Rows, RunningStep
+from storpool_agent.journal.temporaries import Temporary
 from storpool_commands.envelope import Step
 from storpool_commands.errors import SideEffects
 
@@ -55,6 +56,10 @@ class DryAttempt(Attempt):
     def notes(self, kind: str) -> list[str]:
         return []
 
+    @property
+    def temporaries(self) -> Rows:
+        return ReadRows(self._journal.temporaries)
+
     def fence(self, global_id: str, generation: int | None) -> None:
         if generation is not None:
             self._refuse_stale(global_id, generation, self._journal.fence(global_id))
@@ -74,3 +79,25 @@ class DryAttempt(Attempt):
     def _dry_ended(self, name: str, status: Literal["done", "already", "failed", "planned"], started: float) -> None:
         took_ms = round((monotonic() - started) * 1000, 3)
         self._steps.append((Step(step=name, status=status, took_ms=took_ms), False))
+
+
+class ReadRows:
+    """What other requests have made; this one makes nothing."""
+
+    def __init__(self, real: Rows) -> None:
+        self._real = real
+
+    def add(self, one: Temporary) -> None:
+        pass
+
+    def strike(self, one: Temporary) -> None:
+        pass
+
+    def of(self, command: str) -> list[Temporary]:
+        return []
+
+    def with_target(self, kind: str, target: str) -> list[Temporary]:
+        return self._real.with_target(kind, target)
+
+    def give_away(self, kind: str, target: str) -> bool:
+        return bool(self._real.with_target(kind, target))

@@ -9,6 +9,8 @@ from pydantic import SecretStr
 
 from storpool_agent.dry_run.devices import DryDevices
 from storpool_agent.dry_run.domains import DryDomains
+from storpool_agent.dry_run.images import DryImages
+from storpool_agent.dry_run.secondary import DrySecondary
 from storpool_agent.dry_run.storpool import DryStorPool
 from storpool_agent.host import Host, Pool, Pools
 
@@ -23,6 +25,8 @@ def dry(host: Host) -> Host:
         devices=devices,
         domains=DryDomains(host.domains, devices),
         pools=DryPools(host.pools, storpool),
+        images=DryImages(host.images),
+        secondary=DrySecondary(host.secondary),
     )
 
 

@@ -100,6 +100,9 @@ class DryStorPool:
     ) -> Sequence[Volume]:
         return [self._snapshot_of(volume, wanted) for volume in volumes]
 
+    def volumes_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
+        return self._real.volumes_made_by(operation, deadline)
+
     def snapshots_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
         return self._real.snapshots_made_by(operation, deadline)
 

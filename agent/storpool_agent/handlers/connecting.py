@@ -24,11 +24,14 @@ from storpool_agent.errors import (
     StorPoolTimeout,
     UnplugPending,
     VolumeBusy,
+    VolumeIncomplete,
     VolumeNotFound,
 )
 from storpool_agent.host import Host
+from storpool_agent.journal.temporaries import ATTACHMENT, USE
 from storpool_agent.storpool.model import Attachment, Volume
 from storpool_commands.disks import Mode, OnRemoteAttached, Purpose
+from storpool_commands.labels import WRITING
 from storpool_commands.references import parse
 
 log = structlog.get_logger()
@@ -90,19 +93,41 @@ def refuse_pending(volume: Volume, attempt: Attempt) -> None:
         )
 
 
+def refuse_incomplete(volume: Volume, attempt: Attempt) -> None:
+    """A volume that a copy job is still writing is nobody else's. Raises VolumeIncomplete."""
+    writer = volume.tags.get(WRITING)
+    if writer is not None and writer != attempt.request_id:
+        raise VolumeIncomplete(
+            f"volume {volume.global_id} is still being written by request {writer}; wait for its reply",
+            volume=volume.global_id,
+            request=writer,
+        )
+
+
+def jobs_using(global_id: str, attempt: Attempt) -> list[str]:
+    """The copy jobs of this host, other than this, that read or write a volume or snapshot here."""
+    users = attempt.temporaries.with_target(USE, global_id)
+    return [one.command for one in users if one.command != attempt.request_id]
+
+
+def refuse_jobs(volume: Volume, attempt: Attempt) -> None:
+    """Raises VolumeBusy, naming the jobs."""
+    jobs = jobs_using(volume.global_id, attempt)
+    if jobs:
+        _busy(volume, [f"job {one}" for one in jobs], "wait for their replies, or cancel them (cancelCommand)")
+
+
 def connect(volume: Volume, wish: Wish, host: Host, attempt: Attempt, deadline: Deadline) -> Connected:
     """Attach unless attached, make sure that nobody else writes, wait for the device; undo it all on failure."""
     refuse_pending(volume, attempt)
+    refuse_incomplete(volume, attempt)
     with attempt.step("check"):
-        attachments = _of(volume, host.storpool.attachments(deadline))
-        _refuse_other_writers(volume, wish, host, attachments)
-        mine = _mine(attachments, host)
-        if mine is not None and mine.mode != wish.mode:
-            raise DiskConflict(
-                f"volume {volume.global_id} is attached to this host {mine.mode}, not {wish.mode}; disconnect it first",
-                volume=volume.global_id,
-                mode=mine.mode,
-            )
+        attachments = attachments_of(volume, host.storpool.attachments(deadline))
+        refuse_other_writers(volume, wish, host, attachments)
+        mine = mine_of(attachments, host)
+        if mine is not None:
+            refuse_mode(volume, mine, wish.mode)
+            attempt.temporaries.give_away(ATTACHMENT, volume.global_id)
     made = attempt.noted(ATTACH_NOTE, volume.global_id) or mine is None
     try:
         with attempt.step("attach", changes=True) as step:
@@ -110,10 +135,10 @@ def connect(volume: Volume, wish: Wish, host: Host, attempt: Attempt, deadline: 
                 step.already()
             else:
                 attempt.note(ATTACH_NOTE, volume.global_id)
-                _attach(volume, wish, host, deadline)
+                attach(volume, wish, host, deadline)
         if mine is None:
             with attempt.step("confirm"):
-                _refuse_other_writers(volume, wish, host, _of(volume, host.storpool.attachments(deadline)))
+                refuse_other_writers(volume, wish, host, attachments_of(volume, host.storpool.attachments(deadline)))
         with attempt.step("device"):
             device = host.devices.wait_ready(volume.global_id, volume.size_bytes, wish.mode, deadline)
     except AgentError:
@@ -135,19 +160,20 @@ def disconnect(volume: Volume, host: Host, attempt: Attempt, deadline: Deadline,
     Raises VolumeBusy with who holds it. With `force` only a machine of this host can hold it.
     """
     with attempt.step("check"):
-        attached = _mine(_of(volume, host.storpool.attachments(deadline)), host) is not None
-        device = _device(volume, host)
+        attached = mine_of(attachments_of(volume, host.storpool.attachments(deadline)), host) is not None
+        device = device_of(volume, host)
         if attached:
+            refuse_jobs(volume, attempt)
             _refuse_machines(volume, host, deadline, force=force)
             if device is not None and not force:
-                _refuse_holders(volume, device, host)
+                refuse_holders(volume, device, host)
     with attempt.step("detach", changes=True) as step:
         if attached:
             host.storpool.detach(volume, deadline, force=force)
         else:
             step.already()
     with attempt.step("device"):
-        _wait_gone(volume, device, host, deadline, force=force)
+        wait_gone(volume, device, host, deadline, force=force)
     attempt.forget_unplug(volume.global_id)
     return attached
 
@@ -157,25 +183,25 @@ def machines_with(volume: Volume, host: Host, deadline: Deadline) -> Sequence[Di
     return host.domains.having(paths(volume, host), deadline)
 
 
-def _attach(volume: Volume, wish: Wish, host: Host, deadline: Deadline) -> None:
+def attach(volume: Volume, wish: Wish, host: Host, deadline: Deadline) -> None:
     """Attach; where the answer was lost, what the cluster says counts."""
     try:
         host.storpool.attach(volume, wish.mode, wish.on_remote_attached, deadline)
     except StorPoolTimeout:
-        if _mine(_of(volume, host.storpool.attachments(Deadline.after(UNDO_TIMEOUT_S))), host) is None:
+        if mine_of(attachments_of(volume, host.storpool.attachments(Deadline.after(UNDO_TIMEOUT_S))), host) is None:
             raise
         log.warning("attached after all", volume=volume.global_id)
 
 
-def _of(volume: Volume, attachments: Sequence[Attachment]) -> list[Attachment]:
+def attachments_of(volume: Volume, attachments: Sequence[Attachment]) -> list[Attachment]:
     return [one for one in attachments if one.global_id == volume.global_id]
 
 
-def _mine(attachments: Sequence[Attachment], host: Host) -> Attachment | None:
+def mine_of(attachments: Sequence[Attachment], host: Host) -> Attachment | None:
     return next((one for one in attachments if one.client == host.storpool.our_id), None)
 
 
-def _refuse_other_writers(volume: Volume, wish: Wish, host: Host, attachments: Sequence[Attachment]) -> None:
+def refuse_other_writers(volume: Volume, wish: Wish, host: Host, attachments: Sequence[Attachment]) -> None:
     """Two hosts that write to one volume destroy its data; only a migration hands it over, while the guest stands."""
     if wish.mode == "ro" or wish.purpose == "migration":
         return
@@ -189,7 +215,17 @@ def _refuse_other_writers(volume: Volume, wish: Wish, host: Host, attachments: S
         )
 
 
-def _device(volume: Volume, host: Host) -> Device | None:
+def refuse_mode(volume: Volume, mine: Attachment, mode: Mode) -> None:
+    """Raises DiskConflict when it is attached to this host otherwise."""
+    if mine.mode != mode:
+        raise DiskConflict(
+            f"volume {volume.global_id} is attached to this host {mine.mode}, not {mode}; disconnect it first",
+            volume=volume.global_id,
+            mode=mine.mode,
+        )
+
+
+def device_of(volume: Volume, host: Host) -> Device | None:
     """The device, if it can be looked at: a detach must not fail because the link is damaged."""
     try:
         return host.devices.look(volume.global_id)
@@ -221,21 +257,21 @@ def _refuse_machines(volume: Volume, host: Host, deadline: Deadline, *, force: b
         _busy(volume, [f"vm {disk.domain.name} as {disk.target}" for disk in live])
 
 
-def _refuse_holders(volume: Volume, device: Device, host: Host) -> None:
+def refuse_holders(volume: Volume, device: Device, host: Host) -> None:
     holders = host.devices.holders(device)
     if holders:
         _busy(volume, [f"{one.kind} {one.name}" + (f" (pid {one.pid})" if one.pid else "") for one in holders])
 
 
-def _busy(volume: Volume, holders: list[str]) -> None:
+def _busy(volume: Volume, holders: list[str], what_to_do: str = "stop them, then try again") -> None:
     raise VolumeBusy(
-        f"volume {volume.global_id} is in use on this host by {', '.join(holders)}; stop them, then try again",
+        f"volume {volume.global_id} is in use on this host by {', '.join(holders)}; {what_to_do}",
         volume=volume.global_id,
         holders=list(holders),
     )
 
 
-def _wait_gone(volume: Volume, device: Device | None, host: Host, deadline: Deadline, *, force: bool) -> None:
+def wait_gone(volume: Volume, device: Device | None, host: Host, deadline: Deadline, *, force: bool) -> None:
     """After a forced detach the node stays as long as somebody has it open; the link is gone all the same."""
     try:
         host.devices.wait_gone(volume.global_id, None if force else device, deadline)

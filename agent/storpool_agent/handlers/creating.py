@@ -33,7 +33,7 @@ def create(command: CreateVolume, host: Host, attempt: Attempt) -> CreatedVolume
         raise InvalidCommand(f"pool {pool.name} has no template; give one", pool=pool.name)
     size_bytes = command.size_bytes + _header_bytes(encrypted=command.encrypted)
     made = _make(command, pool, template, size_bytes, None, attempt, deadline)
-    return CreatedVolume.model_validate(_described(made))
+    return CreatedVolume.model_validate(described(made))
 
 
 def create_from_template(command: CreateVolumeFromTemplate, host: Host, attempt: Attempt) -> CreatedVolumeFromTemplate:
@@ -44,7 +44,7 @@ def create_from_template(command: CreateVolumeFromTemplate, host: Host, attempt:
         parent = pool.storpool.snapshot(parse(command.snapshot), deadline)
     size_bytes = max(command.size_bytes or 0, parent.size_bytes) + _header_bytes(encrypted=command.encrypted)
     made = _make(command, pool, command.template or pool.template, size_bytes, parent, attempt, deadline)
-    return CreatedVolumeFromTemplate.model_validate(_described(made, parent))
+    return CreatedVolumeFromTemplate.model_validate(described(made, parent))
 
 
 def create_from_snapshot(command: CreateVolumeFromSnapshot, host: Host, attempt: Attempt) -> CreatedVolumeFromSnapshot:
@@ -63,7 +63,7 @@ def create_from_snapshot(command: CreateVolumeFromSnapshot, host: Host, attempt:
             )
     template = command.template or (None if command.pool is None else pool.template)
     made = _make(command, pool, template, size_bytes, parent, attempt, deadline)
-    return CreatedVolumeFromSnapshot.model_validate(_described(made, parent))
+    return CreatedVolumeFromSnapshot.model_validate(described(made, parent))
 
 
 def _make(
@@ -89,7 +89,7 @@ def _make(
         return pool.storpool.create_volume(wanted, attempt.request_id, deadline, look_first=attempt.may_have_run)
 
 
-def _described(made: Volume, parent: Volume | None = None) -> dict[str, object]:
+def described(made: Volume, parent: Volume | None = None) -> dict[str, object]:
     return {
         "global_id": made.global_id,
         "name": made.name,

@@ -27,6 +27,8 @@ def fence(command: FenceVolumes, host: Host, attempt: Attempt) -> FencedVolumes:
         volumes = finding.all_volumes(command.volumes, storpool, deadline)
     with attempt.step("check"):
         refuse_running(volumes, host, deadline)
+        for each in volumes:
+            connecting.refuse_jobs(each, attempt)
         before = clients_of(volumes, storpool, deadline)
     with attempt.step("release", changes=True) as step:
         attached = [each for each in volumes if before[each.global_id]]
@@ -56,6 +58,7 @@ def free(volume: Volume, command: Forced, host: Host, storpool: StorPool, attemp
     with attempt.step("check"):
         having = clients_of([volume], storpool, deadline)
         if having[volume.global_id]:
+            connecting.refuse_jobs(volume, attempt)
             if not command.detach_force:
                 refuse_attached(volume, having[volume.global_id])
             refuse_running([volume], host, deadline)

@@ -4,7 +4,7 @@
 
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
-from storpool_agent.handlers import finding, releasing
+from storpool_agent.handlers import connecting, finding, releasing
 from storpool_agent.host import Host, StorPool
 from storpool_agent.storpool.model import NewSnapshot, Volume
 from storpool_commands.references import ID_DIRECTORY, parse
@@ -61,6 +61,7 @@ def delete_template(command: DeleteTemplate, host: Host, attempt: Attempt) -> De
     if snapshot is None:
         return DeletedTemplate(global_id=None, deleted_now=attempt.noted(DELETE_NOTE, command.snapshot))
     with attempt.step("check"):
+        connecting.refuse_jobs(snapshot, attempt)
         clients = releasing.clients_of([snapshot], storpool, deadline)
         releasing.refuse_attached(snapshot, clients[snapshot.global_id])
     _delete(command.snapshot, snapshot, storpool, attempt, deadline)

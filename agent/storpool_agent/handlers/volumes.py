@@ -57,13 +57,13 @@ def update(command: UpdateVolume, host: Host, attempt: Attempt) -> UpdatedVolume
     storpool = host.pools.get(command.pool).storpool
     with attempt.step("find"):
         before = storpool.volume(parse(command.volume), deadline)
-    change = VolumeChange(
+    wanted = VolumeChange(
         iops=_unless_same(command.iops, before.iops or 0),
         bandwidth_kib_sec=_unless_same(command.bandwidth_kib_sec, before.bandwidth_kib_sec or 0),
         template=_unless_same(command.template, before.template),
         tags=_tier(command.tier, before),
     )
-    after = _change(before, change, storpool, attempt, deadline)
+    after = change(before, wanted, storpool, attempt, deadline)
     return UpdatedVolume(global_id=before.global_id, before=_settings(before), after=_settings(after))
 
 
@@ -73,7 +73,7 @@ def set_tier(command: SetQosTier, host: Host, attempt: Attempt) -> QosTierSet:
     storpool = host.pools.get(command.pool).storpool
     with attempt.step("find"):
         before = storpool.volume(parse(command.volume), deadline)
-    after = _change(before, VolumeChange(tags=_tier(command.tier, before)), storpool, attempt, deadline)
+    after = change(before, VolumeChange(tags=_tier(command.tier, before)), storpool, attempt, deadline)
     return QosTierSet(global_id=before.global_id, before=before.tags.get(TIER), after=after.tags.get(TIER))
 
 
@@ -101,16 +101,16 @@ def _deleted_before(command: DeleteVolume, storpool: StorPool, attempt: Attempt,
     )
 
 
-def _change(before: Volume, change: VolumeChange, storpool: StorPool, attempt: Attempt, deadline: Deadline) -> Volume:
-    """The volume afterwards, as StorPool says."""
+def change(before: Volume, wanted: VolumeChange, storpool: StorPool, attempt: Attempt, deadline: Deadline) -> Volume:
+    """Change it, unless there is nothing to change; the volume afterwards, as StorPool says."""
     with attempt.step("update", changes=True) as step:
-        if change == VolumeChange():
+        if wanted == VolumeChange():
             step.already()
             return before
-        storpool.update_volume(before, change, deadline)
+        storpool.update_volume(before, wanted, deadline)
     with attempt.step("read back"):
         after = storpool.volume(before.reference, deadline)
-        if wrong := _not_taken(change, after):
+        if wrong := _not_taken(wanted, after):
             raise StorPoolBadAnswer(
                 f"StorPool said that it has changed volume {before.global_id}, but {', '.join(wrong)} did not change, "
                 "or somebody else changed it since; look at it, then send it again",

@@ -11,6 +11,7 @@ from enum import Enum, auto
 from time import time
 
 from storpool_agent.journal.database import Change, Database, Done
+from storpool_agent.journal.temporaries import TemporaryRows
 from storpool_commands import topology
 from storpool_commands.control import State
 
@@ -49,6 +50,8 @@ class Stored:
     id: str
     body: bytes
     attempts: int
+    stops: int
+    """Attempts that ended because the agent was stopped, in order: they say nothing against the request."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class Journal:
     def __init__(self, database: Database, host: str) -> None:
         self._database = database
         self._host = host
+        self.temporaries = TemporaryRows(database)
         self._thaw_expected: Callable[[PendingThaw], None] = lambda _pending: None
 
     # requests
@@ -121,6 +125,17 @@ class Journal:
             return int(attempts)
 
         return self._database.write(change)
+
+    def stop(self, request_id: str) -> None:
+        """Note that the request is not being run any more because the agent stops; the next start runs it again."""
+        query = "UPDATE command SET stops = stops + 1 WHERE id = ?"
+        self._database.write(lambda db: db.execute(query, (request_id,)))
+
+    def asking(self, request_id: str) -> list[str]:
+        """The words that have asked for the request's reply."""
+        query = "SELECT reply_to FROM command WHERE id = ?"
+        row = self._database.read(lambda db: db.execute(query, (request_id,)).fetchone())
+        return row[0].split() if row else []
 
     def finish(self, request_id: str, reply: bytes) -> list[Outgoing]:
         """Store the reply and put it out, in one commit; returns what is to be published now."""
@@ -148,7 +163,7 @@ class Journal:
         """What was accepted and has no reply, in order of arrival."""
         rows = self._database.read(
             lambda db: db.execute(
-                "SELECT id, request, attempts FROM command WHERE state != 'finished' ORDER BY seq"
+                "SELECT id, request, attempts, stops FROM command WHERE state != 'finished' ORDER BY seq"
             ).fetchall()
         )
         return [Stored(*row) for row in rows]

@@ -67,7 +67,19 @@ CREATE TABLE pending_thaw (                 -- guests that may be frozen, and un
 ) WITHOUT ROWID;
 """
 
-_STEPS = (_V1, _V2, _V3)
+_V4 = """
+CREATE TABLE temporary (                    -- what a copy job has made and not taken away; outlives the request
+    seq INTEGER PRIMARY KEY,
+    command TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    target TEXT NOT NULL,
+    UNIQUE (command, kind, target)
+);
+CREATE INDEX temporary_target ON temporary (kind, target);
+ALTER TABLE command ADD COLUMN stops INTEGER NOT NULL DEFAULT 0;   -- attempts that the agent ended because it stopped
+"""
+
+_STEPS = (_V1, _V2, _V3, _V4)
 SCHEMA_VERSION = len(_STEPS)
 
 

@@ -85,6 +85,9 @@ class Cluster:
     ) -> Sequence[Volume]:
         return groups.take(self._api, volumes, wanted, operation, deadline, look_first=look_first)
 
+    def volumes_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
+        return tuple(each.as_volume() for each in lookups.volumes_made_by(self._api, operation, None, deadline))
+
     def snapshots_made_by(self, operation: str, deadline: Deadline) -> Sequence[Volume]:
         made = lookups.snapshots_made_by(self._api, operation, deadline)
         return tuple(each.as_volume(snapshot=True) for each in made)

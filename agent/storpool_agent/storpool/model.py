@@ -53,6 +53,8 @@ class NewVolume:
     name: str | None = None
     parent: Volume | None = None
     """The snapshot that it begins as a copy of."""
+    base_on: Volume | None = None
+    """The volume that it begins as a copy of, as that is at this moment."""
     cluster_id: str | None = None
     """None: the cluster that the API belongs to."""
     tags: Mapping[str, str] = field(default_factory=dict[str, str])

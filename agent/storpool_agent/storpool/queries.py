@@ -81,6 +81,7 @@ def create(wanted: NewVolume, tags: dict[str, str]) -> Query[CreatedAnswer]:
         template=wanted.template,
         name=wanted.name,
         parent=str(wanted.parent.reference) if wanted.parent else None,
+        base_on=str(wanted.base_on.reference) if wanted.base_on else None,
         tags=tags,
         iops=limit(wanted.iops),
         bw=limit(wanted.bandwidth_kib_sec),

@@ -72,6 +72,7 @@ class VolumeCreate(RequestModel):
     template: str | None = None
     name: str | None = None
     parent: str | None = None
+    base_on: str | None = None
     tags: dict[str, str]
     iops: Limit | None = None
     bw: Limit | None = None

@@ -63,11 +63,12 @@ def _create(api: Api, wanted: NewVolume, operation: str, deadline: Deadline) -> 
 
 
 def _why_not_made(api: Api, refusal: Refusal, wanted: NewVolume, deadline: Deadline) -> AgentError:
-    """StorPool does not say which is missing of the cluster, the template and the parent."""
-    if refusal.name == NO_SUCH_OBJECT and (wanted.parent or wanted.cluster_id):
-        if wanted.parent is not None:
-            lookups.find(api, wanted.parent.reference, deadline, snapshot=True)
+    """StorPool does not say which is missing of the cluster, the template and what it is to be a copy of."""
+    origin = wanted.parent or wanted.base_on
+    if refusal.name == NO_SUCH_OBJECT and (origin or wanted.cluster_id):
+        if origin is not None:
+            lookups.find(api, origin.reference, deadline, snapshot=origin.snapshot)
         if wanted.template in lookups.template_names(api, wanted.cluster_id, deadline):
             where = f"cluster {wanted.cluster_id}" if wanted.cluster_id else "the cluster of the API"
-            return refusals.other(refusal, f"make a volume in {where}, which may not have its parent")
+            return refusals.other(refusal, f"make a volume in {where}, which may not have what it is to be a copy of")
     return refusals.of_create(refusal, wanted)

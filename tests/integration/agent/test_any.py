@@ -20,7 +20,7 @@ from agent_process import AgentProcess, Stack, running_stack
 from integration.agent.refusals import refused
 from rabbit import close_all_connections
 from raw_client import RawClient, raw_client
-from storpool_agent.jobs import MAX_ATTEMPTS
+from storpool_agent.job import MAX_ATTEMPTS
 from storpool_commands import topology
 from storpool_commands.errors import ErrorCode
 from storpool_commands.labels import OPERATION

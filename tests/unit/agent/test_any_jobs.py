@@ -12,7 +12,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from storpool_agent.errors import JournalUnavailable
-from storpool_agent.jobs import MAX_ATTEMPTS
+from storpool_agent.job import MAX_ATTEMPTS
 from storpool_agent.journal.journal import Arrival, Journal, Verdict
 from storpool_commands.envelope import AnyRequest, Request
 from storpool_commands.errors import ErrorCode

@@ -48,7 +48,7 @@ class Desk:
         self.fakes = FakeHost(journal)
         self.lane = Lane("control", 1)
         outbox: Any = None
-        self.jobs = Jobs(self.fakes.host, journal, outbox, self.lane)
+        self.jobs = Jobs(self.fakes.host, journal, outbox, self.lane, self.lane)
         self.control = Control(self.fakes.host, journal, self.jobs, self.lane)
         self.gate = FakeGate()
         self.control.gate = self.gate

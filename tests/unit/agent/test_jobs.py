@@ -15,7 +15,8 @@ from pydantic import SecretStr
 from fake_host import FakeHost
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import JournalUnavailable
-from storpool_agent.jobs import MAX_ATTEMPTS, Jobs
+from storpool_agent.job import MAX_ATTEMPTS
+from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Arrival, Journal, Outgoing
 from storpool_agent.lanes import Lane
 from storpool_commands.catalogue import Command
@@ -58,7 +59,7 @@ class Office:
         self.lane = Lane("fast", 1)
         outbox: Any = self.outbox
         host = self.fakes.host
-        self.jobs = Jobs(host, journal, outbox, self.lane)
+        self.jobs = Jobs(host, journal, outbox, self.lane, self.lane)
         self.free = threading.Event()
         self.lane.start()
 

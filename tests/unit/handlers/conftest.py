@@ -15,5 +15,5 @@ from storpool_agent.journal.journal import Journal
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[FakeHost]:
     database = Database(tmp_path)
-    yield FakeHost(Journal(database, "kvm1"))
+    yield FakeHost(Journal(database, "kvm1"), tmp_path / "secondary")
     database.close()

@@ -1,0 +1,41 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A file that somebody else made, read by its descriptor alone."""
+
+import os
+import stat
+from dataclasses import dataclass
+
+from storpool_agent.images.worker import Refusal
+from storpool_commands.errors import ErrorCode
+
+
+@dataclass(frozen=True)
+class ForeignFile:
+    descriptor: int
+    length: int
+
+    @classmethod
+    def of(cls, descriptor: int) -> "ForeignFile":
+        """Raises Refusal for what is no regular file, or has nothing in it."""
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Refusal(ErrorCode.IMAGE_REFUSED, "it is no regular file")
+        if status.st_size == 0:
+            raise Refusal(ErrorCode.IMAGE_REFUSED, "the file is empty")
+        return cls(descriptor, status.st_size)
+
+    def head(self, count: int) -> bytes:
+        """Fewer where the file is shorter."""
+        return os.pread(self.descriptor, count, 0)
+
+    def read(self, offset: int, count: int, what: str) -> bytes:
+        """Raises Refusal when the file ends before."""
+        data = os.pread(self.descriptor, count, offset) if offset + count <= self.length else b""
+        if len(data) != count:
+            raise Refusal(ErrorCode.IMAGE_REFUSED, f"the file is cut off: {what} is not in it")
+        return data
+
+    def read_some(self, offset: int, count: int) -> bytes:
+        """What is there, at most so many; empty at the end."""
+        return os.pread(self.descriptor, count, offset)

@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What copy jobs could not take away when they ended: tried again until it is gone."""
+
+from threading import Event, Thread
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from storpool_agent.errors import AgentError
+from storpool_agent.handlers import temporaries
+from storpool_agent.host import Host
+from storpool_agent.jobs import Jobs
+from storpool_agent.journal.journal import Journal
+from storpool_agent.journal.temporaries import Temporary
+
+log = structlog.get_logger()
+
+AGAIN_S = 60.0
+"""How soon what could not be taken away is tried again: StorPool or a server may be away for a while."""
+
+
+class Leftovers:
+    """One thread, which sleeps as long as nothing is left."""
+
+    def __init__(self, host: Host, journal: Journal, jobs: Jobs) -> None:
+        self._host = host
+        self._journal = journal
+        self._jobs = jobs
+        self._woken = Event()
+        self._stopped = False
+        self._thread = Thread(target=self._run, name="leftovers")
+        jobs.on_copy_end(self._woken.set)
+
+    def start(self) -> None:
+        """Look at once: an earlier run of the agent may have left something."""
+        self._woken.set()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._woken.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        some_left = False
+        while not self._stopped:
+            self._woken.wait(AGAIN_S if some_left else None)
+            self._woken.clear()
+            some_left = self._look()
+
+    def _look(self) -> bool:
+        """Whether anything is left to be taken away."""
+        try:
+            left = self._journal.temporaries.left()
+            for one in left:
+                if not self._stopped:
+                    self._take_away(one)
+            self._host.secondary.sweep()
+            return bool(left and self._journal.temporaries.left())
+        except AgentError as error:
+            log.warning("leftovers not read", reason=str(error))
+            return True
+
+    def _take_away(self, one: Temporary) -> None:
+        with bound_contextvars(request=one.command):
+            try:
+                temporaries.take_away(one, self._host, self._journal.temporaries, self._jobs.turns())
+            except AgentError as error:
+                log.warning("leftover kept", kind=one.kind, target=one.target, owner=one.command, reason=str(error))
+            except Exception:
+                log.exception("crashed", kind=one.kind, target=one.target)
+            else:
+                log.info("leftover gone", kind=one.kind, target=one.target, owner=one.command)
