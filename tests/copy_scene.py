@@ -249,10 +249,11 @@ class Scene:
     def _contents(self, global_id: str) -> str:
         return hashlib.sha256(self.fakes.storpool.disks[global_id].read()).hexdigest()[:8]
 
-    def _use(self, disks: Mapping[str, Disk]) -> list[tuple[str, str]]:
+    def _use(self, disks: Mapping[str, Disk]) -> list[tuple[str, str, str]]:
         """Where each disk is, and that what it is on is there."""
+        root = str(self.fakes.directory)
         return [
-            (target, ID.sub("", disk.path) + hashlib.sha256(self._at(disk.path).read_bytes()).hexdigest()[:8])
+            (target, ID.sub("", disk.path.replace(root, "")), hashlib.sha256(self._at(disk.path).read_bytes()).hexdigest())
             for target, disk in disks.items()
         ]
 
