@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from leaks import Watch
+from mount_helper import mount_helper
 
 ROOT = Path(__file__).parents[1]
 INTEGRATION = ROOT / "tests" / "integration"
@@ -73,6 +74,13 @@ def services() -> None:
     )
     if status.returncode != 0:
         pytest.skip(f"run scripts/services start first: {status.stdout}{status.stderr}")
+
+
+@pytest.fixture(scope="session")
+def nfs_client(services: None) -> Iterator[None]:
+    """`mount -t nfs` mounts what a mount_helper.NfsServer exports, for this process and all that it starts."""
+    with mount_helper():
+        yield
 
 
 @pytest.fixture(autouse=True)

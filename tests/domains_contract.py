@@ -9,8 +9,11 @@ from typing import Protocol
 import pytest
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains.model import Disk, DiskInDomain, Domain
+from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget
 from storpool_agent.errors import (
+    AgentError,
+    BlockJobFailed,
+    Cancelled,
     DiskConflict,
     DiskInUseByVm,
     DiskNotFound,
@@ -20,16 +23,22 @@ from storpool_agent.errors import (
     InvalidCommand,
     LibvirtRefused,
     NoHotplugSlot,
+    SizeChanged,
     TargetTaken,
     UnplugPending,
+    VmBusy,
     VmNotFound,
     VmNotRunning,
+    WouldShrink,
 )
 from storpool_agent.host import Domains
+from storpool_agent.interrupt import AgentStopping, Interrupt
+from storpool_agent.task import Task
 from storpool_commands.disks import IoTune
 
 MIB = 1024 * 1024
 DEVICE_BYTES = 8 * MIB
+LARGE_BYTES = 64 * MIB  # QEMU's limit of bandwidth lets the first 16 MiB pass
 NOBODY = "7a3ba8f7-7f28-4f1c-8c66-b0e3a0b0f8c1"
 NEWS_TIMEOUT_S = 10.0
 NO_LIMITS = dict.fromkeys(IoTune.model_fields, 0)
@@ -53,8 +62,8 @@ class Lab(Protocol):
         ...
 
     def stop_agent(self, machine: Domain) -> None: ...
-    def device(self) -> str:
-        """The path of a device of DEVICE_BYTES."""
+    def device(self, size_bytes: int = DEVICE_BYTES) -> str:
+        """The path of a device."""
         ...
 
     def other_path(self, device: str) -> str:
@@ -92,6 +101,33 @@ def disk(path: str, alias: str = "ua-one") -> Disk:
         live=True,
         config=True,
     )
+
+
+def to(path: str) -> MirrorTarget:
+    return MirrorTarget(path, "raw", device=True)
+
+
+class Copy:
+    """A task, and what was reported of it. At the first report it is interrupted by `why`, if that is given."""
+
+    def __init__(self, why: Exception | None = None, bandwidth_bytes_s: int | None = None) -> None:
+        self.why = why
+        self.reports: list[tuple[int, int | None]] = []
+        self.task = Task(Interrupt(), self._report, bandwidth_bytes_s, stall_timeout_s=30)
+
+    def _report(self, done: int, total: int | None) -> None:
+        self.reports.append((done, total))
+        if self.why is not None:
+            self.task.interrupt.set(self.why)
+
+
+def copy() -> Task:
+    return Copy().task
+
+
+def copy_stopped_by(why: Exception) -> Task:
+    """Slow enough to be stopped on its way, for a disk of LARGE_BYTES."""
+    return Copy(why, MIB).task
 
 
 class DomainsContract:
@@ -366,6 +402,176 @@ class DomainsContract:
         with pytest.raises(VmNotFound):
             lab.domains.freeze(nobody, soon())
         assert lab.domains.thaw(nobody, soon()) is False
+
+    def test_a_mirrored_and_pivoted_disk_is_the_target_and_all_else_is_as_before(self, lab: Lab) -> None:
+        machine, old, new = lab.machine(), lab.device(), lab.device()
+        plugged = lab.domains.plug(machine, disk(old), soon())
+        mirrored = Copy()
+        lab.domains.mirror(plugged, to(new), mirrored.task, soon())
+        assert mirrored.reports[-1][0] == mirrored.reports[-1][1]
+        assert lab.domains.having([old], soon()) == [plugged]
+        moved = lab.domains.pivot(plugged, to(new), soon())
+        assert moved == replace(plugged, path=new)
+        assert list(lab.domains.having([old, new], soon())) == [moved]
+
+    def test_what_is_done_already_is_a_success(self, lab: Lab) -> None:
+        machine, old, new = lab.machine(), lab.device(), lab.device()
+        plugged = lab.domains.plug(machine, disk(old), soon())
+        for _ in range(2):
+            lab.domains.mirror(plugged, to(new), copy(), soon())
+        moved = lab.domains.pivot(plugged, to(new), soon())
+        lab.domains.mirror(plugged, to(new), copy(), soon())
+        assert lab.domains.pivot(plugged, to(new), soon()) == moved
+
+    def test_a_disk_can_go_back_where_it_came_from(self, lab: Lab) -> None:
+        machine, old, new = lab.machine(), lab.device(), lab.device()
+        there = lab.domains.plug(machine, disk(old), soon())
+        for path in (new, old):
+            lab.domains.mirror(there, to(path), copy(), soon())
+            there = lab.domains.pivot(there, to(path), soon())
+        assert list(lab.domains.having([old, new], soon())) == [there]
+
+    def test_a_configuration_that_names_the_disk_by_another_path_moves_too(self, lab: Lab) -> None:
+        machine, old, new = lab.machine(), lab.device(), lab.device()
+        lab.domains.plug(machine, replace(disk(old), config=False), soon())
+        plugged = lab.domains.plug(machine, disk(lab.other_path(old)), soon())
+        assert (plugged.path, plugged.live, plugged.config) == (old, True, True)
+        lab.domains.mirror(plugged, to(new), copy(), soon())
+        assert lab.domains.pivot(plugged, to(new), soon()) == replace(plugged, path=new)
+        assert lab.domains.having([old], soon()) == []
+
+    def test_a_transient_machine_moves_too(self, lab: Lab) -> None:
+        machine, old, new = lab.machine(persistent=False), lab.device(), lab.device()
+        plugged = lab.domains.plug(machine, replace(disk(old), config=False), soon())
+        lab.domains.mirror(plugged, to(new), copy(), soon())
+        assert lab.domains.pivot(plugged, to(new), soon()) == replace(plugged, path=new)
+
+    def test_a_copy_that_is_cancelled_on_its_way_leaves_the_disk_as_it_was(self, lab: Lab) -> None:
+        machine, old, new = lab.machine(), lab.device(LARGE_BYTES), lab.device(LARGE_BYTES)
+        plugged = lab.domains.plug(machine, disk(old), soon())
+        with pytest.raises(Cancelled):
+            lab.domains.mirror(plugged, to(new), copy_stopped_by(Cancelled("by a test")), soon())
+        with pytest.raises(BlockJobFailed):
+            lab.domains.pivot(plugged, to(new), soon())
+        assert lab.domains.having([old, new], soon()) == [plugged]
+        lab.domains.mirror(plugged, to(lab.device(LARGE_BYTES)), copy(), soon())
+
+    def test_a_copy_that_is_cancelled_before_is_not_begun(self, lab: Lab) -> None:
+        machine, old, new = lab.machine(), lab.device(), lab.device()
+        plugged = lab.domains.plug(machine, disk(old), soon())
+        task = copy()
+        task.interrupt.set(Cancelled("by a test"))
+        with pytest.raises(Cancelled):
+            lab.domains.mirror(plugged, to(new), task, soon())
+        with pytest.raises(BlockJobFailed):
+            lab.domains.pivot(plugged, to(new), soon())
+
+    def test_a_copy_survives_the_agents_stop_and_is_gone_on_with(self, lab: Lab) -> None:
+        machine, old, new = lab.machine(), lab.device(LARGE_BYTES), lab.device(LARGE_BYTES)
+        plugged = lab.domains.plug(machine, disk(old), soon())
+        with pytest.raises(AgentStopping):
+            lab.domains.mirror(plugged, to(new), copy_stopped_by(AgentStopping()), soon())
+        with pytest.raises(BlockJobFailed):
+            lab.domains.pivot(plugged, to(new), soon())
+        with pytest.raises(DiskConflict):
+            lab.domains.mirror(plugged, to(lab.device(LARGE_BYTES)), copy(), soon())
+        with pytest.raises(VmBusy):
+            lab.domains.unplug(machine, plugged, 0, soon())
+        with pytest.raises(Cancelled):
+            lab.domains.mirror(plugged, to(new), copy_stopped_by(Cancelled("by a test")), soon())
+        lab.domains.mirror(plugged, to(new), copy(), soon())
+        assert lab.domains.pivot(plugged, to(new), soon()).path == new
+
+    def test_a_copy_that_was_left_is_ended(self, lab: Lab) -> None:
+        machine, old, new = lab.machine(), lab.device(LARGE_BYTES), lab.device(LARGE_BYTES)
+        plugged = lab.domains.plug(machine, disk(old), soon())
+        with pytest.raises(AgentStopping):
+            lab.domains.mirror(plugged, to(new), copy_stopped_by(AgentStopping()), soon())
+        lab.domains.end_mirror(machine.uuid, lab.device(), soon())
+        with pytest.raises(DiskConflict):
+            lab.domains.mirror(plugged, to(lab.device(LARGE_BYTES)), copy(), soon())
+        for _ in range(2):
+            lab.domains.end_mirror(machine.uuid, new, soon())
+        lab.domains.mirror(plugged, to(lab.device(LARGE_BYTES)), copy(), soon())
+
+    def test_ending_no_copy_is_a_success(self, lab: Lab) -> None:
+        machine, stopped = lab.machine(), lab.machine(running=False)
+        for uuid in (machine.uuid, stopped.uuid, NOBODY):
+            lab.domains.end_mirror(uuid, "/dev/storpool/nothing", soon())
+
+    def test_what_a_machine_has_moved_to_is_no_copy_to_be_ended(self, lab: Lab) -> None:
+        machine, old, new = lab.machine(), lab.device(), lab.device()
+        plugged = lab.domains.plug(machine, disk(old), soon())
+        lab.domains.mirror(plugged, to(new), copy(), soon())
+        moved = lab.domains.pivot(plugged, to(new), soon())
+        with pytest.raises(DiskInUseByVm):
+            lab.domains.end_mirror(machine.uuid, new, soon())
+        assert lab.domains.having([new], soon()) == [moved]
+
+    def test_a_copy_ends_with_its_machine(self, lab: Lab) -> None:
+        machine, old, new = lab.machine(), lab.device(), lab.device()
+        plugged = lab.domains.plug(machine, disk(old), soon())
+        lab.domains.mirror(plugged, to(new), copy(), soon())
+        lab.end(machine)
+        with pytest.raises(VmNotRunning):
+            lab.domains.pivot(plugged, to(new), soon())
+        with pytest.raises(VmNotRunning):
+            lab.domains.mirror(plugged, to(new), copy(), soon())
+        with pytest.raises(VmNotRunning):
+            lab.domains.capacity(plugged, soon())
+        lab.domains.end_mirror(machine.uuid, new, soon())
+        assert self._halves(lab, old) == [(False, True)]
+
+    def test_a_machine_that_is_gone_copies_nothing(self, lab: Lab) -> None:
+        nobody = DiskInDomain(Domain(NOBODY, "nobody", True, True), "/a", "vda", "virtio", True, True, None, None, None)
+        with pytest.raises(VmNotFound):
+            lab.domains.mirror(nobody, to(lab.device()), copy(), soon())
+        with pytest.raises(VmNotFound):
+            lab.domains.pivot(nobody, to(lab.device()), soon())
+        with pytest.raises(VmNotFound):
+            lab.domains.capacity(nobody, soon())
+
+    def test_another_disk_at_that_target_is_not_copied(self, lab: Lab) -> None:
+        machine, new = lab.machine(), lab.device()
+        plugged = lab.domains.plug(machine, disk(lab.device()), soon())
+        for other in (replace(plugged, path=lab.device()), replace(plugged, target="vdb")):
+            with pytest.raises(DiskConflict):
+                lab.domains.mirror(other, to(new), copy(), soon())
+            with pytest.raises(DiskConflict):
+                lab.domains.pivot(other, to(new), soon())
+            with pytest.raises(DiskConflict):
+                lab.domains.capacity(other, soon())
+
+    def test_a_target_that_a_machine_has_is_not_written_to(self, lab: Lab) -> None:
+        machine, holder, old, taken = lab.machine(), lab.machine(running=False), lab.device(), lab.device()
+        plugged = lab.domains.plug(machine, disk(old), soon())
+        lab.domains.plug(holder, replace(disk(taken), live=False), soon())
+        for path in (taken, lab.other_path(taken), lab.other_path(old)):
+            with pytest.raises(DiskInUseByVm):
+                lab.domains.mirror(plugged, to(path), copy(), soon())
+
+    @pytest.mark.parametrize(
+        ("size_bytes", "refusal"),
+        [(DEVICE_BYTES // 2, WouldShrink), (DEVICE_BYTES * 2, SizeChanged)],
+        ids=["smaller", "larger"],
+    )
+    def test_a_target_of_another_size_is_refused_before_anything(
+        self, lab: Lab, size_bytes: int, refusal: type[AgentError]
+    ) -> None:
+        machine, new = lab.machine(), lab.device(size_bytes)
+        plugged = lab.domains.plug(machine, disk(lab.device()), soon())
+        with pytest.raises(refusal):
+            lab.domains.mirror(plugged, to(new), copy(), soon())
+        with pytest.raises(BlockJobFailed):
+            lab.domains.pivot(plugged, to(new), soon())
+
+    def test_the_capacity_is_what_the_guest_has_been_told(self, lab: Lab) -> None:
+        machine, device = lab.machine(), lab.device()
+        plugged = lab.domains.plug(machine, disk(device), soon())
+        assert lab.domains.capacity(plugged, soon()) == DEVICE_BYTES
+        lab.grow(device, 2 * DEVICE_BYTES)
+        lab.domains.resize(plugged, 2 * DEVICE_BYTES, soon())
+        assert lab.domains.capacity(plugged, soon()) == 2 * DEVICE_BYTES
 
     def test_libvirt_and_qemu_say_their_versions(self, lab: Lab) -> None:
         for version in lab.domains.versions(soon()):

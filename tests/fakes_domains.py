@@ -12,9 +12,10 @@ from string import ascii_lowercase
 from uuid import uuid4
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains.model import Disk, DiskInDomain, Domain
+from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget
 from storpool_agent.errors import (
     AgentError,
+    BlockJobFailed,
     DiskConflict,
     DiskInUseByVm,
     DiskNotFound,
@@ -24,13 +25,26 @@ from storpool_agent.errors import (
     InvalidCommand,
     LibvirtRefused,
     NoHotplugSlot,
+    SizeChanged,
     TargetTaken,
     UnplugPending,
     UnplugRejected,
+    VmBusy,
     VmNotFound,
     VmNotRunning,
+    WouldShrink,
 )
+from storpool_agent.interrupt import AgentStopping
+from storpool_agent.task import Task
 from storpool_commands.disks import IoTune
+
+
+@dataclass
+class FakeMirror:
+    """A copy of a live disk. `ready`: both are the same, and get the same writes."""
+
+    to: MirrorTarget
+    ready: bool = False
 
 
 @dataclass
@@ -60,6 +74,8 @@ class FakeMachine:
     """The guest runs qemu-guest-agent."""
     freezable: bool = True
     """The guest's agent can freeze its file systems."""
+    mirrors: dict[str, "FakeMirror"] = field(default_factory=dict)
+    """Copies of disks that are under way, by the disk's target."""
     frozen: bool = False
     """The guest writes nothing, until it is thawed or the machine ends."""
 
@@ -77,6 +93,8 @@ class FakeDomains:
         """Of the host's devices by path; QEMU cannot grow a disk past that. One that is not here has any size."""
         self.links: dict[str, str] = {}
         """Where a path leads: two paths that lead to one place are one disk."""
+        self.on_copy: Callable[[DiskInDomain, MirrorTarget, Task], None] = _copy_at_once
+        """What happens between the beginning of a mirror and its being ready: raise what is to go wrong."""
         self._failures: dict[str, list[AgentError]] = {}
         self._lost_answers: dict[str, list[AgentError]] = {}
         self._on_change: Callable[[str | None], None] = lambda _uuid: None
@@ -92,7 +110,7 @@ class FakeDomains:
         self._failures.setdefault(method, []).extend(errors)
 
     def lose_answer(self, method: str, *errors: AgentError) -> None:
-        """As `fail`, after the call has done what it does. For `freeze`."""
+        """As `fail`, after the call has done what it does. For `freeze` and `pivot`."""
         self._lost_answers.setdefault(method, []).extend(errors)
 
     def let_go(self, uuid: str) -> None:
@@ -109,6 +127,7 @@ class FakeDomains:
         machine.frozen = False
         machine.live.clear()
         machine.asked.clear()
+        machine.mirrors.clear()
         if not machine.persistent:
             del self.machines[uuid]
         self._on_change(uuid)
@@ -138,7 +157,7 @@ class FakeDomains:
         return [
             _in_domain(machine, target, disk)
             for machine in self.machines.values()
-            for target, disk in (machine.live | machine.config).items()
+            for target, disk in (machine.config | machine.live).items()
             if any(disk.path.startswith(directory.rstrip("/") + "/") for directory in directories)
         ]
 
@@ -171,6 +190,8 @@ class FakeDomains:
         if machine is None:
             return
         for there in self._disks(machine, [disk.path]):
+            if there.target in machine.mirrors:
+                raise VmBusy(f"{there.target} of {machine.name} is being copied", vm=machine.uuid)
             machine.config.pop(there.target, None)
             if there.live:
                 self._unplug_live(machine, there)
@@ -216,9 +237,87 @@ class FakeDomains:
         held, machine.frozen = machine.frozen, False
         return held
 
+    def mirror(self, disk: DiskInDomain, target: MirrorTarget, task: Task, deadline: Deadline) -> None:
+        self._fail_if_told("mirror")
+        task.interrupt.check()
+        machine, there = self._running(disk), self._live(disk, target.path)
+        if there.path == target.path:
+            return
+        mirror = machine.mirrors.get(disk.target)
+        if mirror is None:
+            self._refuse_target(disk, target)
+            mirror = machine.mirrors[disk.target] = FakeMirror(target)
+        elif mirror.to.path != target.path:
+            raise DiskConflict(f"{disk.target} of {machine.name} is being copied elsewhere", vm=machine.uuid)
+        try:
+            self.on_copy(disk, target, task)
+        except AgentStopping:
+            raise
+        except Exception:
+            machine.mirrors.pop(disk.target, None)
+            raise
+        mirror.ready = True
+
+    def pivot(self, disk: DiskInDomain, target: MirrorTarget, deadline: Deadline) -> DiskInDomain:
+        self._fail_if_told("pivot")
+        machine, there = self._running(disk), self._live(disk, target.path)
+        mirror = machine.mirrors.get(disk.target)
+        if there.path != target.path:
+            if mirror is None or not mirror.ready or mirror.to.path != target.path:
+                raise BlockJobFailed(f"the copy of {disk.target} to {target.path} is not complete", vm=machine.uuid)
+            del machine.mirrors[disk.target]
+            machine.live[disk.target] = replace(there, path=target.path)
+        for configured_at, configured in machine.config.items():
+            if self._real(configured.path) == self._real(disk.path):
+                machine.config[configured_at] = replace(configured, path=target.path)
+        self._lose_answer_if_told("pivot")
+        return next(one for one in self._disks(machine, [target.path]) if one.target == disk.target)
+
+    def end_mirror(self, vm: str, target_path: str, deadline: Deadline) -> None:
+        self._fail_if_told("end_mirror")
+        machine = self.machines.get(vm)
+        if machine is None:
+            return
+        for at, disk in machine.live.items():
+            if disk.path == target_path:
+                raise DiskInUseByVm(f"{machine.name} has been moved to {target_path}", vm=vm, target=at)
+        machine.mirrors = {at: mirror for at, mirror in machine.mirrors.items() if mirror.to.path != target_path}
+
+    def capacity(self, disk: DiskInDomain, deadline: Deadline) -> int:
+        self._fail_if_told("capacity")
+        machine, _ = self._running(disk), self._live(disk)
+        return machine.sizes.get(disk.target, self.sizes.get(disk.path, 0))
+
     def versions(self, deadline: Deadline) -> tuple[str, str]:
         self._fail_if_told("versions")
         return "9.0.0", "7.2.0"
+
+    def _running(self, disk: DiskInDomain) -> FakeMachine:
+        machine = self._machine(disk.domain)
+        if not machine.running:
+            raise VmNotRunning(f"{machine.name} is not running", vm=machine.uuid)
+        return machine
+
+    def _live(self, disk: DiskInDomain, other_path: str | None = None) -> Disk:
+        there = self._machine(disk.domain).live.get(disk.target)
+        if there is None or there.path not in (disk.path, other_path):
+            raise DiskConflict(f"{disk.target} is no longer {disk.path}", vm=disk.domain.uuid, target=disk.target)
+        return there
+
+    def _refuse_target(self, disk: DiskInDomain, target: MirrorTarget) -> None:
+        for machine in self.machines.values():
+            for there in self._disks(machine, [target.path]):
+                raise DiskInUseByVm(
+                    f"{target.path} is {there.target} of {machine.name}",
+                    vm=machine.uuid,
+                    name=machine.name,
+                    target=there.target,
+                )
+        ours = self._machine(disk.domain).sizes.get(disk.target, self.sizes.get(disk.path))
+        theirs = self.sizes.get(target.path)
+        if ours is not None and theirs is not None and ours != theirs:
+            refusal = WouldShrink if theirs < ours else SizeChanged
+            raise refusal(f"{target.path} has {theirs} bytes, {disk.target} has {ours}", vm=disk.domain.uuid)
 
     def _unplug_live(self, machine: FakeMachine, there: DiskInDomain) -> None:
         machine.asked.add(there.target)
@@ -261,7 +360,7 @@ class FakeDomains:
 
     def _disks(self, machine: FakeMachine, paths: Sequence[str]) -> list[DiskInDomain]:
         real = {self._real(path) for path in paths}
-        everything = machine.live | machine.config
+        everything = machine.config | machine.live
         return [
             _in_domain(machine, target, disk) for target, disk in everything.items() if self._real(disk.path) in real
         ]
@@ -276,6 +375,13 @@ class FakeDomains:
     def _lose_answer_if_told(self, method: str) -> None:
         if self._lost_answers.get(method):
             raise self._lost_answers[method].pop(0)
+
+
+def _copy_at_once(disk: DiskInDomain, target: MirrorTarget, task: Task) -> None:
+    for done in (1, 2):
+        task.interrupt.check()
+        task.report(done, 2)
+        task.interrupt.check()
 
 
 def _in_domain(machine: FakeMachine, target: str, disk: Disk) -> DiskInDomain:

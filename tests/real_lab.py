@@ -84,8 +84,8 @@ class RealLab:
         assert isinstance(guest, Guest)
         guest.stop_agent()
 
-    def device(self) -> str:
-        device = self._ending.enter_context(loop_device(DEVICE_BYTES))
+    def device(self, size_bytes: int = DEVICE_BYTES) -> str:
+        device = self._ending.enter_context(loop_device(size_bytes))
         self.devices[device.link] = device
         return device.link
 

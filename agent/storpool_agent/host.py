@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from storpool_agent.deadline import Deadline
 from storpool_agent.devices.model import Device
 from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget
-from storpool_agent.images.model import Image, Look, Task
+from storpool_agent.images.model import Image, Look
 from storpool_agent.secondary.model import Part
 from storpool_agent.storpool.model import (
     Attachment,
@@ -26,6 +26,7 @@ from storpool_agent.storpool.model import (
     Volume,
     VolumeChange,
 )
+from storpool_agent.task import Task
 from storpool_commands.disks import Holder, IoTune, Mode, OnRemoteAttached
 from storpool_commands.images import Compression
 from storpool_commands.references import Reference
@@ -259,31 +260,39 @@ class Domains(Protocol):
         ...
 
     def mirror(self, disk: DiskInDomain, target: MirrorTarget, task: Task, deadline: Deadline) -> None:
-        """Copy a running machine's disk to the target, and what the guest writes meanwhile, until both are the same.
+        """Copy a running machine's disk to the target, and then all that the guest writes, until they are the same.
 
-        One that is under way to the same target, begun by an earlier run of the agent, is gone on with. `deadline` is
-        for the single calls, the copy takes as long as it takes. When the task is interrupted, or stalls, the mirror is
-        ended and the machine keeps its disk; but for AgentStopping, when it is left as it is. Raises BlockJobFailed,
-        CopyStalled, VmNotRunning, VmBusy (another block job), DiskConflict (the disk is being copied elsewhere).
+        One that is under way to the same target, begun by an earlier run of the agent, is gone on with; a machine that
+        has been pivoted to the target already is a success. `deadline` is for the beginning, the copy takes as long as
+        it takes. When the task is interrupted, or stalls, the mirror is ended and the machine keeps its disk. It is
+        left as it is by AgentStopping; by LibvirtUnavailable, LibvirtTimeout and VmBusy after libvirt did not tell of
+        it for two minutes; and when it cannot be ended. The message then says that it runs on: `end_mirror` is due.
+
+        Raises BlockJobFailed, CopyStalled, VmNotFound, VmNotRunning, VmBusy (another block job), DiskConflict (the disk
+        is another one by now, or is being copied elsewhere), DiskInUseByVm (a machine has the target as a disk),
+        WouldShrink and SizeChanged (the target is smaller or larger than the disk: QEMU copies to the same size only).
         """
         ...
 
     def pivot(self, disk: DiskInDomain, target: MirrorTarget, deadline: Deadline) -> DiskInDomain:
         """Have the machine use the target instead, now and in its configuration, and read that back.
 
-        Done already is a success. Raises BlockJobFailed when the two are not the same: the machine keeps its disk.
+        Done already is a success, and what is missing in the configuration is done. Raises BlockJobFailed when the two
+        are not the same: the machine keeps its disk, and the mirror, if there is one, runs on. After LibvirtTimeout it
+        may have been done. VmNotFound, VmNotRunning, DiskConflict.
         """
         ...
 
     def end_mirror(self, vm: str, target_path: str, deadline: Deadline) -> None:
-        """End a mirror to this path, if one is under way; the machine (a UUID) keeps its disk.
+        """End a mirror to this path, if one is under way; the machine (a UUID) keeps its disk. None such is a success.
 
-        None such is a success.
+        Raises DiskInUseByVm when the machine has been pivoted to it: then it is no copy any more, and must be kept.
+        VmBusy when it does not come to its end in time.
         """
         ...
 
     def capacity(self, disk: DiskInDomain, deadline: Deadline) -> int:
-        """Bytes of the disk as the guest sees it. Raises VmNotFound, VmNotRunning."""
+        """Bytes of the disk as the guest sees it. Raises VmNotFound, VmNotRunning, DiskConflict."""
         ...
 
     def versions(self, deadline: Deadline) -> tuple[str, str]:
@@ -346,7 +355,10 @@ class Images(Protocol):
 
 
 class Secondary(Protocol):
-    """Secondary storage. Any call may raise SecondaryUnavailable."""
+    """Secondary storage. Any call may raise SecondaryUnavailable.
+
+    Files are reached in a store that somebody has acquired; `check` and `local_path` need no such.
+    """
 
     max_image_bytes: int
     """The largest disk, and the largest download, that this host's settings allow."""
@@ -382,14 +394,16 @@ class Secondary(Protocol):
     def create_part(self, store: str, path: str, owner: str) -> Part:
         """Begin a file; one that this owner had begun for this path is begun anew. Directories on the way are made.
 
-        Raises FileExists when there is a file of that name, SecondaryReadOnly, SecondaryFull.
+        Raises FileExists when there is a file of that name, also one that this owner published before the agent died;
+        SecondaryReadOnly, SecondaryFull, ImageRefused (a way that is no chain of directories).
         """
         ...
 
     def publish(self, part: Part) -> int:
         """Flush the file and give it its name, if the store is still what it was; its length in bytes.
 
-        Raises FileExists: nothing that is there is replaced.
+        Raises FileExists: nothing that is there is replaced, and the part is removed. After other failures the part is
+        for `discard_part`.
         """
         ...
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real virtual machines for tests, benchmarks and the demo: small, quick to boot, and they talk."""
 
+from guest.boot_disk import KERNEL_FILE, bootable_disk
 from guest.console import CommandFailed, NoAnswer
 from guest.domain_xml import Disk, Hardware, disk_xml
 from guest.guest import Guest, GuestDisk
@@ -10,6 +11,7 @@ from guest.machine import Machine, SilentGuest
 from guest.pattern import pattern, pattern_checksum
 
 __all__ = [
+    "KERNEL_FILE",
     "CommandFailed",
     "Disk",
     "Guest",
@@ -18,6 +20,7 @@ __all__ = [
     "Machine",
     "NoAnswer",
     "SilentGuest",
+    "bootable_disk",
     "disk_xml",
     "grow",
     "loop_device",

@@ -14,6 +14,7 @@ AGENT_PORT = "org.qemu.guest_agent.0"  # the name by which libvirt knows the age
 CONSOLE_PORT = "console"  # the name that `init` looks for
 # Without the self-tests, calibrations and mitigations an emulated boot is a second shorter.
 QUICK_BOOT = "quiet panic=-1 tsc=reliable no_timer_check mitigations=off cryptomgr.notests"
+KERNEL_ARGUMENTS = f"console=ttyS0 {QUICK_BOOT}"
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,10 @@ class Disk:
 
 @dataclass(frozen=True)
 class Boot:
-    """A kernel to start, and where its console and its output are found."""
+    """What is started, and where its console and its output are found."""
 
-    images: BootImages
+    source: BootImages | str
+    """A kernel that QEMU loads, or the target of a disk that the BIOS boots from."""
     arguments: str
     console: Path
     output: Path
@@ -65,14 +67,14 @@ def domain_xml(identity: Identity, hardware: Hardware, disks: Sequence[Disk], bo
     _text(domain, "vcpu", "1")
     firmware = ET.SubElement(domain, "os")
     _text(firmware, "type", "hvm", arch="x86_64", machine="q35")
-    if boot:
-        _text(firmware, "kernel", str(boot.images.kernel))
-        _text(firmware, "initrd", str(boot.images.initramfs))
-        _text(firmware, "cmdline", f"console=ttyS0 {QUICK_BOOT} {boot.arguments}".strip())
+    if boot and isinstance(boot.source, BootImages):
+        _text(firmware, "kernel", str(boot.source.kernel))
+        _text(firmware, "initrd", str(boot.source.initramfs))
+        _text(firmware, "cmdline", f"{KERNEL_ARGUMENTS} {boot.arguments}".strip())
     ET.SubElement(ET.SubElement(domain, "features"), "acpi")
     devices = ET.SubElement(domain, "devices")
     _add_controllers(devices, hardware, disks)
-    devices.extend([_disk(disk) for disk in disks])
+    devices.extend([_disk(disk, boots=boot is not None and boot.source == disk.target) for disk in disks])
     if boot:
         _add_console(devices, boot)
     ET.SubElement(devices, "memballoon", model="none")
@@ -94,11 +96,13 @@ def _add_controllers(devices: ET.Element, hardware: Hardware, disks: Sequence[Di
         ET.SubElement(devices, "controller", type="scsi", model="virtio-scsi")
 
 
-def _disk(disk: Disk) -> ET.Element:
+def _disk(disk: Disk, *, boots: bool = False) -> ET.Element:
     element = ET.Element("disk", type="block", device="disk")
     ET.SubElement(element, "driver", name="qemu", type="raw", cache="none", io="native")
     ET.SubElement(element, "source", dev=str(disk.source))
     ET.SubElement(element, "target", dev=disk.target, bus=disk.bus)
+    if boots:
+        ET.SubElement(element, "boot", order="1")
     if disk.serial:
         _text(element, "serial", disk.serial)
     if disk.readonly:

@@ -35,6 +35,8 @@ class Guest(Machine):
 
     With `root="vda"` it mounts that disk at boot, formats it if it is blank, and counts its boots there. With
     `agent` it runs QEMU's guest agent, which then answers when the block begins.
+
+    With `boot_from="vda"` the BIOS boots it from that disk, a copy of `bootable_disk`; QEMU is given no kernel.
     """
 
     def __init__(
@@ -43,12 +45,16 @@ class Guest(Machine):
         *,
         root: str | None = None,
         agent: bool = False,
+        boot_from: str | None = None,
         hardware: Hardware = SMALL,
         persistent: bool = False,
         uri: str = SYSTEM_URI,
     ) -> None:
         super().__init__(disks, hardware=hardware, persistent=persistent, uri=uri)
+        if boot_from and (root or agent):
+            raise ValueError("what a machine that boots from its disk does is said on that disk")
         self._agent = agent
+        self._boot_from = boot_from
         self._arguments = f"guest.root={root}" if root else ""
 
     def output(self) -> str:
@@ -58,6 +64,10 @@ class Guest(Machine):
     def uptime_s(self, timeout_s: float = ANSWER_TIMEOUT_S) -> float:
         """The guest's own clock: proof that it runs, and was not restarted."""
         return float(self._word("ping", timeout_s))
+
+    def kernel_arguments(self) -> str:
+        """What its boot loader gave its kernel; one that reads disks adds the name of the kernel's file."""
+        return self._word("arguments")
 
     def disks(self) -> dict[str, GuestDisk]:
         """By the guest's names."""
@@ -140,8 +150,8 @@ class Guest(Machine):
         return self.directory / "output"
 
     def _xml(self) -> str:
-        images = boot_images(agent=self._agent)
-        boot = Boot(images, self._arguments, self.directory / "console", self._output, self._agent)
+        source = self._boot_from or boot_images(agent=self._agent)
+        boot = Boot(source, self._arguments, self.directory / "console", self._output, self._agent)
         return domain_xml(self._identity, self._hardware, self._disks, boot)
 
     def _started(self, ending: ExitStack) -> None:

@@ -37,7 +37,7 @@ class BootImages:
 def boot_images(cache: Path = CACHE, *, agent: bool = False) -> BootImages:
     """The images to boot from; only what is not there yet is made."""
     cache.mkdir(parents=True, exist_ok=True)
-    with _alone(cache / "lock"):
+    with alone_with(cache / "lock"):
         kernel_root = _kernel_root(cache)
         kernel = next((kernel_root / "boot").glob("vmlinuz-*"))
         programs = _with_libraries(_agent_root(cache), AGENT) if agent else {}
@@ -45,7 +45,7 @@ def boot_images(cache: Path = CACHE, *, agent: bool = False) -> BootImages:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone_with(lock: Path) -> Iterator[None]:
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
@@ -57,17 +57,17 @@ def _kernel_root(cache: Path) -> Path:
     if not unpacked.exists():
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             root = _downloaded(_kernel_package(), Path(scratch))
-            _run("depmod", "-b", str(root), _release(root))
+            run_tool("depmod", "-b", str(root), _release(root))
             root.rename(unpacked)
     return unpacked
 
 
 def _kernel_package() -> str:
     """The metapackage names the kernel of the day."""
-    listing = _run("apt-cache", "depends", "--important", KERNEL_METAPACKAGE)
+    listing = run_tool("apt-cache", "depends", "--important", KERNEL_METAPACKAGE)
     if "Depends:" not in listing:
-        _run("apt-get", "-qq", "update")
-        listing = _run("apt-cache", "depends", "--important", KERNEL_METAPACKAGE)
+        run_tool("apt-get", "-qq", "update")
+        listing = run_tool("apt-cache", "depends", "--important", KERNEL_METAPACKAGE)
     depends = [line.split()[-1] for line in listing.splitlines() if "Depends: linux-image-" in line]
     return depends[0]
 
@@ -82,21 +82,21 @@ def _agent_root(cache: Path) -> Path:
 
 
 def _known(package: str) -> str:
-    if not _run("apt-cache", "policy", package):
-        _run("apt-get", "-qq", "update")
+    if not run_tool("apt-cache", "policy", package):
+        run_tool("apt-get", "-qq", "update")
     return package
 
 
 def _downloaded(package: str, scratch: Path) -> Path:
-    _run("apt-get", "download", package, cwd=str(scratch))
+    run_tool("apt-get", "download", package, cwd=str(scratch))
     root = scratch / "root"
-    _run("dpkg", "-x", str(next(scratch.glob("*.deb"))), str(root))
+    run_tool("dpkg", "-x", str(next(scratch.glob("*.deb"))), str(root))
     return root
 
 
 def _with_libraries(package_root: Path, program: Path) -> dict[Path, Path]:
     """The program and the host's libraries that it needs, by their places in the guest."""
-    listing = _run("ldd", str(package_root / program))
+    listing = run_tool("ldd", str(package_root / program))
     libraries = [Path(word) for line in listing.splitlines() for word in line.split() if word.startswith("/")]
     return {program: package_root / program, **{library.relative_to("/"): library for library in libraries}}
 
@@ -124,7 +124,7 @@ def _initramfs(cache: Path, kernel_root: Path, programs: dict[Path, Path]) -> Pa
 def _modules_in_load_order(kernel_root: Path) -> list[Path]:
     modules: dict[Path, None] = {}
     for driver in DRIVERS:
-        steps = _run("modprobe", "-d", str(kernel_root), "-S", _release(kernel_root), "--show-depends", driver)
+        steps = run_tool("modprobe", "-d", str(kernel_root), "-S", _release(kernel_root), "--show-depends", driver)
         modules |= {Path(step.split()[1]): None for step in steps.splitlines() if step.startswith("insmod ")}
     return list(modules)
 
@@ -161,7 +161,7 @@ def _archive(root: Path) -> bytes:
     return packed.stdout
 
 
-def _run(*command: str, cwd: str | None = None) -> str:
+def run_tool(*command: str, cwd: str | None = None) -> str:
     # In a session of its own: Ctrl-C at the terminal is for us to act on.
     done = subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, check=False, timeout=COMMAND_TIMEOUT_S, start_new_session=True

@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/protocol.md has every command, and nothing in it that agent or SDK would not take."""
 
+import hashlib
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
@@ -74,9 +77,24 @@ def test_every_object_on_the_broker_is_in_the_table() -> None:
     assert {one for one in written if one not in DOCUMENT} == set()
 
 
+@pytest.mark.parametrize("size_bytes", [1, 4 << 20, (8 << 20) + 512], ids=["a byte", "one block", "two and a bit"])
+def test_the_block_hash_is_what_readers_compute_by_either_way(size_bytes: int, tmp_path: Path) -> None:
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(hashlib.shake_128(b"disk").digest(size_bytes))
+    [program] = re.findall(r"^```python\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+    [by_hand] = re.findall(r"^```sh\n(split .*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+    computed = output([sys.executable, "-c", program, disk.name], tmp_path)
+    assert computed == f"sha256-4m:{output(['bash', '-c', by_hand], tmp_path).removesuffix('  -')}"
+    assert output([sys.executable, "-c", program, disk.name, str(size_bytes)], tmp_path) == computed
+
+
 @pytest.mark.parametrize("spelling", ["/dev/storpool-byid/d.n.a2", "~d.n.a2", "/dev/storpool/disk1", "disk1"])
 def test_the_four_spellings_of_a_volume_are_the_parsers(spelling: str) -> None:
     assert str(parse(spelling)) in {"~d.n.a2", "disk1"}
+
+
+def output(command: list[str], directory: Path) -> str:
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True).stdout.rstrip("\n")
 
 
 def models_of(union: Any) -> Iterable[Any]:

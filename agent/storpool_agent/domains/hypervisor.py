@@ -12,14 +12,19 @@ from storpool_agent.deadline import Deadline
 from storpool_agent.domains import freezing, machine
 from storpool_agent.domains.access import Access
 from storpool_agent.domains.calls import DomainCalls
+from storpool_agent.domains.copy_job import CopyJob, capacity
 from storpool_agent.domains.disk_xml import SourceDirectories, SourcePaths
+from storpool_agent.domains.ending import Ending
 from storpool_agent.domains.link import Link
-from storpool_agent.domains.model import Disk, DiskInDomain, Domain
+from storpool_agent.domains.mirroring import Mirroring
+from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget
 from storpool_agent.domains.news import Newsroom
+from storpool_agent.domains.pivoting import Pivoting
 from storpool_agent.domains.plugging import Plugging
 from storpool_agent.domains.tuning import Tuning
 from storpool_agent.domains.unplugging import Unplugging
 from storpool_agent.errors import GuestNotNotified, VmNotFound
+from storpool_agent.task import Task
 from storpool_commands.disks import IoTune
 
 
@@ -105,6 +110,18 @@ class Hypervisor:
 
     def thaw(self, domain: Domain, deadline: Deadline) -> bool:
         return freezing.thaw(self._access, domain, deadline)
+
+    def mirror(self, disk: DiskInDomain, target: MirrorTarget, task: Task, deadline: Deadline) -> None:
+        Mirroring(self._access, disk, target, deadline).run(task)
+
+    def pivot(self, disk: DiskInDomain, target: MirrorTarget, deadline: Deadline) -> DiskInDomain:
+        return Pivoting(CopyJob(self._access, disk, target), deadline).run()
+
+    def end_mirror(self, vm: str, target_path: str, deadline: Deadline) -> None:
+        Ending(self._access, vm, target_path, deadline).run()
+
+    def capacity(self, disk: DiskInDomain, deadline: Deadline) -> int:
+        return capacity(self._access, disk, deadline)
 
     def versions(self, deadline: Deadline) -> tuple[str, str]:
         return self._access.link.ask(

@@ -13,6 +13,7 @@ import structlog
 
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains import event_loop
+from storpool_agent.domains.news import JobEnd
 from storpool_agent.domains.refusals import connection_lost, translated
 from storpool_agent.errors import LibvirtTimeout, LibvirtUnavailable
 
@@ -25,6 +26,10 @@ REOPEN_S = 0.25  # a refused open costs 0.2 ms; events are to be live soon after
 RESTART_PATIENCE_S = 2.0  # a restart of libvirtd takes about a second
 ALIVE_CHECK_S = 5.0  # besides the close callback, which is what is relied on
 JOIN_TIMEOUT_S = 5.0
+_JOB_ENDS: dict[int, JobEnd] = {
+    libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED: "failed",
+    libvirt.VIR_DOMAIN_BLOCK_JOB_CANCELED: "cancelled",
+}
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
@@ -33,6 +38,7 @@ class News(Protocol):
 
     def device_removed(self, uuid: str, alias: str) -> None: ...
     def removal_failed(self, uuid: str, alias: str) -> None: ...
+    def block_job(self, uuid: str, target: str, end: JobEnd | None) -> None: ...
     def stopped(self, uuid: str) -> None: ...
     def connected(self) -> None: ...
 
@@ -134,6 +140,7 @@ class Link:
         subscriptions: tuple[tuple[int, Callable[..., None]], ...] = (
             (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._on_removed),
             (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self._on_removal_failed),
+            (libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, self._on_block_job),
             (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
         )
         for event, callback in subscriptions:
@@ -186,6 +193,11 @@ class Link:
         self, _connection: libvirt.virConnect, domain: libvirt.virDomain, alias: str, _: Any
     ) -> None:
         self._news.removal_failed(domain.UUIDString(), alias)
+
+    def _on_block_job(
+        self, _connection: libvirt.virConnect, domain: libvirt.virDomain, target: str, _type: int, status: int, _: Any
+    ) -> None:
+        self._news.block_job(domain.UUIDString(), target, _JOB_ENDS.get(status))
 
     def _on_lifecycle(
         self, _connection: libvirt.virConnect, domain: libvirt.virDomain, event: int, _detail: int, _: Any

@@ -30,6 +30,12 @@ class Machine:
     def config_disk(self, paths: SourcePaths) -> Element | None:
         return next((disk for disk in _disks(self.config) if paths.lead_to(disk)), None)
 
+    def live_disks(self) -> list[Element]:
+        return _disks(self.live)
+
+    def live_at(self, target: str) -> Element | None:
+        return next((disk for disk in _disks(self.live) if disk_xml.target(disk) == target), None)
+
     def disks(self, paths: SourcePaths | SourceDirectories) -> list[DiskInDomain]:
         """One for each target; a disk that runs at another target than configured is two."""
         live = {disk_xml.target(disk): disk for disk in _disks(self.live) if paths.lead_to(disk)}

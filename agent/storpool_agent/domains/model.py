@@ -61,7 +61,11 @@ class DiskInDomain:
 
 @dataclass(frozen=True)
 class MirrorTarget:
-    """Where a running machine's disk is copied to: a device or a file that is there, large enough, and zero."""
+    """Where a running machine's disk is copied to: a device or an image that is there, of the disk's very size.
+
+    What is in it does not matter: what the disk has as zeroes is written as zeroes. For a `file` of an image this is a
+    path that QEMU can open, on a file system that can do what the disk's cache mode asks for (`none`: O_DIRECT).
+    """
 
     path: str
     format: ImageFormat

@@ -5,20 +5,26 @@
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Literal
 
 import structlog
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
+JobEnd = Literal["failed", "cancelled"]
+
+
 class Waiter:
     """Of one thread, for one disk."""
 
-    def __init__(self, uuid: str, alias: str) -> None:
+    def __init__(self, uuid: str, about: str) -> None:
         self.uuid = uuid
-        self.alias = alias
+        self.about = about
         self.refused = False
         """The guest has said no. Set before the waiter wakes."""
+        self.job_end: JobEnd | None = None
+        """How the disk's block job ended, if it was heard to. Set before the waiter wakes."""
         self._woken = threading.Event()
 
     def wait(self, timeout_s: float) -> None:
@@ -42,9 +48,13 @@ class Newsroom:
         self._on_change = on_change
 
     @contextmanager
-    def expect(self, uuid: str, alias: str) -> Generator[Waiter]:
-        """Expect news of a disk from now on: before the guest is asked, or its answer may come first."""
-        waiter = Waiter(uuid, alias)
+    def expect(self, uuid: str, about: str) -> Generator[Waiter]:
+        """Expect news of a disk from now on: before the guest is asked, or its answer may come first.
+
+        `about` is the disk's alias, for what becomes of an unplug, or its target, for what becomes of a block job: no
+        alias is ever a target's name.
+        """
+        waiter = Waiter(uuid, about)
         with self._guard:
             self._waiters.append(waiter)
         try:
@@ -68,6 +78,11 @@ class Newsroom:
             waiter.wake()
         self._tell(uuid)
 
+    def block_job(self, uuid: str, target: str, end: JobEnd | None) -> None:
+        for waiter in self._those(uuid, target):
+            waiter.job_end = end or waiter.job_end
+            waiter.wake()
+
     def stopped(self, uuid: str) -> None:
         for waiter in self._those(uuid, None):
             waiter.wake()
@@ -78,9 +93,9 @@ class Newsroom:
         self.wake_all()
         self._tell(None)
 
-    def _those(self, uuid: str | None, alias: str | None) -> list[Waiter]:
+    def _those(self, uuid: str | None, about: str | None) -> list[Waiter]:
         with self._guard:
-            return [waiter for waiter in self._waiters if uuid in (None, waiter.uuid) and alias in (None, waiter.alias)]
+            return [waiter for waiter in self._waiters if uuid in (None, waiter.uuid) and about in (None, waiter.about)]
 
     def _tell(self, uuid: str | None) -> None:
         try:

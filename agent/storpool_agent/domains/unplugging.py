@@ -112,7 +112,7 @@ class Unplugging:
             self._give_up_if_due(waiter, patience)
             waiter.wait(ask_again.within(LOOK_AGAIN_S).remaining_s)
             if ask_again.passed and not patience.passed:
-                self._ask_again(waiter.alias)
+                self._ask_again(waiter.about)
                 ask_again = patience.within(ASK_AGAIN_S)
 
     def _is_gone(self, paths: SourcePaths) -> bool:
@@ -125,7 +125,7 @@ class Unplugging:
 
     def _give_up_if_due(self, waiter: Waiter, patience: Deadline) -> None:
         target, name = self.disk.target, self.domain.name
-        facts = {"vm": self.domain.uuid, "target": target, "alias": waiter.alias}
+        facts = {"vm": self.domain.uuid, "target": target, "alias": waiter.about}
         if waiter.refused:
             raise UnplugRejected(f"the guest of {name} refuses to let {target} go", **facts)
         if patience.passed or self.access.stopping.is_set():

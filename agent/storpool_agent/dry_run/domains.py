@@ -3,11 +3,13 @@
 """Machines that are left as they are."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains.model import Disk, DiskInDomain, Domain
+from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget
 from storpool_agent.dry_run.devices import DryDevices
 from storpool_agent.host import Domains
+from storpool_agent.task import Task
 from storpool_commands.disks import IoTune
 
 
@@ -28,6 +30,20 @@ class DryDomains:
 
     def below(self, directories: Sequence[str], deadline: Deadline) -> Sequence[DiskInDomain]:
         return self._left(self._real.below(directories, deadline))
+
+    def mirror(self, disk: DiskInDomain, target: MirrorTarget, task: Task, deadline: Deadline) -> None:
+        pass
+
+    def pivot(self, disk: DiskInDomain, target: MirrorTarget, deadline: Deadline) -> DiskInDomain:
+        self._unplugged.add((disk.domain.uuid, disk.path))
+        self._devices.imagine_closed(disk.path, disk.domain.name)
+        return replace(disk, path=target.path)
+
+    def end_mirror(self, vm: str, target_path: str, deadline: Deadline) -> None:
+        pass
+
+    def capacity(self, disk: DiskInDomain, deadline: Deadline) -> int:
+        return self._real.capacity(disk, deadline)
 
     def versions(self, deadline: Deadline) -> tuple[str, str]:
         return self._real.versions(deadline)

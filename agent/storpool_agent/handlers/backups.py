@@ -54,7 +54,7 @@ def take_snapshot(
     """One that is deleted when the job ends, unless it is said to stay; the same one in each run of the request."""
     making = temporaries.pair(pool, attempt.request_id)
     with attempt.step("snapshot", changes=True) as step:
-        earlier = taken_before(storpool, attempt, deadline)
+        earlier = taken_before(pool, storpool, attempt, deadline)
         if earlier is not None:
             step.earlier()
             return earlier
@@ -66,11 +66,13 @@ def take_snapshot(
     return taken
 
 
-def taken_before(storpool: StorPool, attempt: Attempt, deadline: Deadline) -> Volume | None:
+def taken_before(pool: str, storpool: StorPool, attempt: Attempt, deadline: Deadline) -> Volume | None:
     """The snapshot that an earlier run of this request took, if it is still there."""
     for global_id in attempt.notes(temporaries.SNAPSHOT):
         with suppress(SnapshotNotFound):
-            return storpool.snapshot(Reference("id", global_id), deadline)
+            taken = storpool.snapshot(Reference("id", global_id), deadline)
+            attempt.stays(temporaries.MAKING_SNAPSHOT, temporaries.pair(pool, attempt.request_id))
+            return taken
     return None
 
 

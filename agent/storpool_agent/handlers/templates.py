@@ -40,6 +40,7 @@ def download(command: DownloadTemplate, host: Host, attempt: Attempt) -> Downloa
     copy = Copy(command, host, attempt)
     with temporaries.of(host, attempt):
         snapshot, verified = _cached(copy, pool, command, command.source, command.max_size_bytes)
+        _keep(snapshot, pool, attempt)
     return DownloadedTemplate.model_validate({**_described(snapshot), **downloads.copied(verified)})
 
 
@@ -86,7 +87,7 @@ def _cached(
     """The snapshot of an image; the volume that it is taken of goes when the job ends."""
     attempt, deadline = copy.attempt, Deadline.after(API_TIMEOUT_S)
     done = copy.earlier_volume()
-    taken = backups.taken_before(pool.storpool, attempt, deadline)
+    taken = backups.taken_before(pool.name, pool.storpool, attempt, deadline)
     if done is not None and taken is not None:
         return taken, done
     wanted = NewVolume(
@@ -98,14 +99,12 @@ def _cached(
     filled = downloads.fill(copy, pool, source, max_size_bytes, wanted)
     volume = downloads.release(filled.volume, pool, attempt, deadline)
     snapshot = _snapshot(volume, command, pool, attempt, Deadline.after(API_TIMEOUT_S))
-    if isinstance(command, DownloadTemplate):
-        _keep(snapshot, pool, attempt)
     return snapshot, filled.verified
 
 
 def _child(origin: Volume, command: CreateTemplateFromSnapshot, copy: Copy, pool: Pool, deadline: Deadline) -> Volume:
     """A snapshot of a volume made from the snapshot: both share its data."""
-    taken = backups.taken_before(pool.storpool, copy.attempt, deadline)
+    taken = backups.taken_before(pool.name, pool.storpool, copy.attempt, deadline)
     if taken is not None:
         return taken
     wanted = NewVolume(

@@ -10,8 +10,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from storpool_agent.images.worker import Refusal
-from storpool_commands.errors import ErrorCode
+from storpool_agent.images.child_side import Refusal
 
 Address = IPv4Address | IPv6Address
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052
@@ -39,7 +38,7 @@ class Allowed:
         good = addresses if _canonical(host) in self._names else [a for a in addresses if self._admits(ip_address(a))]
         if not good:
             raise Refusal(
-                ErrorCode.SECONDARY_NOT_ALLOWED,
+                "secondary-not-allowed",
                 f"{host} is {', '.join(addresses)}, which is no public address; if images may come from there, add it"
                 " to web_hosts in the [secondary] section of this host's settings",
                 host=host,

@@ -8,9 +8,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
+from storpool_agent.images.child_side import Refusal
 from storpool_agent.images.foreign import ForeignFile
-from storpool_agent.images.worker import Refusal
-from storpool_commands.errors import ErrorCode
 
 INPUT_BYTES = 256 * 1024
 OUTPUT_BYTES = 1 << 20
@@ -88,7 +87,7 @@ class PackedFile:
         except (zlib.error, lzma.LZMAError, OSError, EOFError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the file; that of bz2 for damaged data has no number
-            raise Refusal(ErrorCode.IMAGE_REFUSED, f"it is damaged, or no {self._compression} file: {error}") from error
+            raise Refusal("image-refused", f"it is damaged, or no {self._compression} file: {error}") from error
 
     def _next_stream(self, rest: bytes) -> bytes:
         """Where the next begins. Zeroes behind a stream are padding (gzip's and xz's manuals), and nothing else is."""
@@ -104,9 +103,7 @@ class PackedFile:
     def _more_or_refuse(self) -> bytes:
         data = self._more()
         if not data:
-            raise Refusal(
-                ErrorCode.IMAGE_REFUSED, f"the file is cut off after {self.read} bytes, within the packed data"
-            )
+            raise Refusal("image-refused", f"the file is cut off after {self.read} bytes, within the packed data")
         return data
 
     def _more(self) -> bytes:

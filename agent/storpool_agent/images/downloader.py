@@ -18,11 +18,10 @@ from typing import Any
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
-from storpool_agent.images import worker
+from storpool_agent.images import child_side
 from storpool_agent.images.addresses import Allowed
+from storpool_agent.images.child_side import Progress, Refusal, Throttle, write
 from storpool_agent.images.web import Broken, Web, reason, shown
-from storpool_agent.images.worker import Progress, Refusal, Throttle, write
-from storpool_commands.errors import ErrorCode
 
 TRIES = 5
 FORGIVEN_BYTES = 16 << 20
@@ -114,7 +113,7 @@ class Download:
         room = os.fstatvfs(self._target)
         if total - self._have > room.f_bavail * room.f_frsize:
             raise Refusal(
-                ErrorCode.SCRATCH_FULL,
+                "scratch-full",
                 f"the file has {total} bytes, and there is room for {room.f_bavail * room.f_frsize}",
                 needed_bytes=total,
                 free_bytes=room.f_bavail * room.f_frsize,
@@ -126,18 +125,18 @@ class Download:
         write(self._target, data, self._have)
         self._have += len(data)
         self.most = max(self.most, self._have)
-        self._progress.at(self._have)
+        self._progress.at(self.most)
         self._throttle.moved(len(data))
 
     def _too_large(self, fact: str) -> Refusal:
         return Refusal(
-            ErrorCode.IMAGE_TOO_LARGE,
+            "image-too-large",
             f"{fact}, and no more than {self._job.max_bytes} bytes are allowed",
             max_size_bytes=self._job.max_bytes,
         )
 
     def _useless(self, message: str) -> Refusal:
-        return Refusal(ErrorCode.DOWNLOAD_FAILED, message, url=shown(self._job.url))
+        return Refusal("download-failed", message, url=shown(self._job.url))
 
 
 def fetch(job: Job, target: int) -> Mapping[str, int]:
@@ -156,7 +155,7 @@ def fetch(job: Job, target: int) -> Mapping[str, int]:
             if tries >= TRIES:
                 status = {} if broken.status is None else {"status": broken.status}
                 raise Refusal(
-                    ErrorCode.DOWNLOAD_FAILED,
+                    "download-failed",
                     f"gave up after {tries} tries: {broken}",
                     url=shown(job.url),
                     bytes_done=download.most,
@@ -190,4 +189,4 @@ def _job(descriptor: int) -> Job:
 
 
 if __name__ == "__main__":
-    worker.run(lambda: fetch(_job(int(sys.argv[1])), int(sys.argv[2])))
+    child_side.run(lambda: fetch(_job(int(sys.argv[1])), int(sys.argv[2])))

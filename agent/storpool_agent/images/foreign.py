@@ -6,8 +6,7 @@ import os
 import stat
 from dataclasses import dataclass
 
-from storpool_agent.images.worker import Refusal
-from storpool_commands.errors import ErrorCode
+from storpool_agent.images.child_side import Refusal
 
 
 @dataclass(frozen=True)
@@ -20,9 +19,9 @@ class ForeignFile:
         """Raises Refusal for what is no regular file, or has nothing in it."""
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise Refusal(ErrorCode.IMAGE_REFUSED, "it is no regular file")
+            raise Refusal("image-refused", "it is no regular file")
         if status.st_size == 0:
-            raise Refusal(ErrorCode.IMAGE_REFUSED, "the file is empty")
+            raise Refusal("image-refused", "the file is empty")
         return cls(descriptor, status.st_size)
 
     def head(self, count: int) -> bytes:
@@ -33,7 +32,7 @@ class ForeignFile:
         """Raises Refusal when the file ends before."""
         data = os.pread(self.descriptor, count, offset) if offset + count <= self.length else b""
         if len(data) != count:
-            raise Refusal(ErrorCode.IMAGE_REFUSED, f"the file is cut off: {what} is not in it")
+            raise Refusal("image-refused", f"the file is cut off: {what} is not in it")
         return data
 
     def read_some(self, offset: int, count: int) -> bytes:

@@ -5,13 +5,12 @@
 import sys
 from collections.abc import Mapping
 
-from storpool_agent.images import worker
+from storpool_agent.images import child_side
+from storpool_agent.images.child_side import Progress, Refusal
 from storpool_agent.images.foreign import ForeignFile
 from storpool_agent.images.formats import UNPACKED_BY, recognise
 from storpool_agent.images.qcow2 import MAGIC, read_header
 from storpool_agent.images.qcow2_tables import check_tables
-from storpool_agent.images.worker import Progress, Refusal
-from storpool_commands.errors import ErrorCode
 
 
 def inspect(descriptor: int, declared: str, max_size_bytes: int) -> Mapping[str, int | str | bool]:
@@ -23,7 +22,7 @@ def inspect(descriptor: int, declared: str, max_size_bytes: int) -> Mapping[str,
 def _raw(file: ForeignFile, max_size_bytes: int) -> Mapping[str, int | str | bool]:
     if file.length > max_size_bytes:
         raise Refusal(
-            ErrorCode.IMAGE_TOO_LARGE,
+            "image-too-large",
             f"it has {file.length} bytes, and no more than {max_size_bytes} are allowed",
             size_bytes=file.length,
             max_size_bytes=max_size_bytes,
@@ -31,7 +30,7 @@ def _raw(file: ForeignFile, max_size_bytes: int) -> Mapping[str, int | str | boo
     found = recognise(file)
     if found is not None:
         raise Refusal(
-            ErrorCode.IMAGE_FORMAT_MISMATCH,
+            "image-format-mismatch",
             f"it was said to be raw, and looks like {found}: {_advice(found)} or, if it is the backup of a guest's"
             " disk, which may begin as it likes, give its blockHash",
             declared="raw",
@@ -44,7 +43,7 @@ def _qcow2(file: ForeignFile, max_size_bytes: int) -> Mapping[str, int | str | b
     found = recognise(file)
     if not file.head(len(MAGIC)) == MAGIC or found != "qcow2":
         raise Refusal(
-            ErrorCode.IMAGE_FORMAT_MISMATCH,
+            "image-format-mismatch",
             f"it was said to be qcow2, and looks like {found or 'a raw disk'}: {_advice(found)}",
             declared="qcow2",
             found=found or "raw",
@@ -70,4 +69,4 @@ def _advice(found: str | None) -> str:
 
 
 if __name__ == "__main__":
-    worker.run(lambda: inspect(int(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+    child_side.run(lambda: inspect(int(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from storpool_commands.images import IoPriority
 
-DIE_WITH_AGENT = ("setpriv", "--pdeathsig", "KILL")
+DIE_WITH_AGENT = ("setpriv", "--pdeathsig", "KILL", "--no-new-privs")
 """The kernel sends it when the *thread* that started the child ends; that one waits for the child anyway. Between fork
-and this lies a millisecond in which the agent can die and leave a child that runs to its end."""
+and this lies a millisecond in which the agent can die and leave a child that runs to its end. No setuid program
+gives it back what it was started without."""
 
 PRIORITY: dict[IoPriority, tuple[str, ...]] = {
     "idle": ("ionice", "--class", "3", "nice", "--adjustment", "10"),

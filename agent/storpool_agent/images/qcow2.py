@@ -10,9 +10,8 @@ CVE-2024-32498 data file, CVE-2024-4467 already by `info`).
 import struct
 from dataclasses import dataclass
 
+from storpool_agent.images.child_side import Refusal
 from storpool_agent.images.foreign import ForeignFile
-from storpool_agent.images.worker import Refusal
-from storpool_commands.errors import ErrorCode
 
 MAGIC = b"QFI\xfb"
 MAX_L1_BYTES = 32 << 20  # QEMU's QCOW_MAX_L1_SIZE
@@ -137,7 +136,7 @@ def _check_extensions(file: ForeignFile, offset: int, cluster: int) -> None:
 def _check_size(size: int, max_size_bytes: int) -> None:
     if size > max_size_bytes:
         raise Refusal(
-            ErrorCode.IMAGE_TOO_LARGE,
+            "image-too-large",
             f"its disk has {size} bytes, and no more than {max_size_bytes} are allowed",
             size_bytes=size,
             max_size_bytes=max_size_bytes,
@@ -170,4 +169,4 @@ def _check_refcounts(file: ForeignFile, offset: int, clusters: int, cluster: int
 
 def _must(holds: bool, otherwise: str) -> None:
     if not holds:
-        raise Refusal(ErrorCode.IMAGE_REFUSED, otherwise)
+        raise Refusal("image-refused", otherwise)

@@ -9,14 +9,16 @@ was cut off on its way would become a disk with holes, so it is refused here.
 import sys
 from array import array
 
+from storpool_agent.images.child_side import Progress, Refusal
 from storpool_agent.images.foreign import ForeignFile
 from storpool_agent.images.qcow2 import SECTOR_BYTES, Header
-from storpool_agent.images.worker import Progress, Refusal
-from storpool_commands.errors import ErrorCode
 
 OFFSET = 0x00FF_FFFF_FFFF_FE00
 """The bits of an entry, of L1 or of L2, that are a place in the file."""
+RESERVED = 1 << 56
 COMPRESSED = 1 << 62
+COPIED = 1 << 63
+"""Nobody else refers to the cluster; set in every entry of an image without snapshots."""
 
 
 def check_tables(file: ForeignFile, header: Header, progress: Progress) -> None:
@@ -27,12 +29,12 @@ def check_tables(file: ForeignFile, header: Header, progress: Progress) -> None:
         if place == 0:
             continue
         if place % cluster:
-            raise Refusal(ErrorCode.IMAGE_REFUSED, f"L2 table {number} is not at a cluster")
+            raise Refusal("image-refused", f"L2 table {number} is not at a cluster")
         table = _table(file, place, cluster, f"L2 table {number}")
         end = _end(table[:: header.l2_entry_bytes // 8], header)
         if end > file.length:
             raise Refusal(
-                ErrorCode.IMAGE_REFUSED,
+                "image-refused",
                 f"the file is cut off: it has {file.length} bytes, and the disk has data at {end - 1}",
                 file_size_bytes=file.length,
             )
@@ -48,10 +50,17 @@ def _table(file: ForeignFile, offset: int, count: int, what: str) -> "array[int]
 
 def _end(entries: "array[int]", header: Header) -> int:
     """No data of these clusters begins at or after it: past the first byte of the last one, or of its last sector."""
-    ends = [
-        _compressed_end(e, header) if e & COMPRESSED else (e & OFFSET) + 1 for e in entries if e & (OFFSET | COMPRESSED)
-    ]
-    return max(ends, default=0)
+    used = list(filter(None, entries))
+    if not used:
+        return 0
+    if min(used) >= COPIED and max(used) < COPIED | RESERVED:  # as in most images, and three times as fast
+        return (max(used) & OFFSET) + 1
+    return max(_compressed_end(one, header) if one & COMPRESSED else _standard_end(one) for one in used)
+
+
+def _standard_end(entry: int) -> int:
+    """A cluster that reads as zeroes may have no place."""
+    return (entry & OFFSET) + 1 if entry & OFFSET else 0
 
 
 def _compressed_end(entry: int, header: Header) -> int:

@@ -5,12 +5,11 @@
 import sys
 from collections.abc import Mapping
 
-from storpool_agent.images import worker
+from storpool_agent.images import child_side
+from storpool_agent.images.child_side import Progress, Refusal, Throttle
 from storpool_agent.images.decompression import PackedFile
 from storpool_agent.images.foreign import ForeignFile
 from storpool_agent.images.sparse import SparseFile
-from storpool_agent.images.worker import Progress, Refusal, Throttle
-from storpool_commands.errors import ErrorCode
 
 
 def unpack(source: int, target: int, compression: str, max_bytes: int, bytes_s: int | None) -> Mapping[str, int]:
@@ -20,9 +19,7 @@ def unpack(source: int, target: int, compression: str, max_bytes: int, bytes_s: 
     progress, throttle = Progress(file.length), Throttle(bytes_s)
     for piece in packed.pieces():
         if unpacked.length + len(piece) > max_bytes:
-            raise Refusal(
-                ErrorCode.IMAGE_TOO_LARGE, f"more than {max_bytes} bytes are packed in it", max_size_bytes=max_bytes
-            )
+            raise Refusal("image-too-large", f"more than {max_bytes} bytes are packed in it", max_size_bytes=max_bytes)
         stored = unpacked.stored
         unpacked.append(piece)
         throttle.moved(unpacked.stored - stored)
@@ -32,6 +29,6 @@ def unpack(source: int, target: int, compression: str, max_bytes: int, bytes_s: 
 
 
 if __name__ == "__main__":
-    worker.run(
+    child_side.run(
         lambda: unpack(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]) or None)
     )

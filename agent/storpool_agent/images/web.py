@@ -12,8 +12,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from storpool_agent.images.addresses import Allowed
-from storpool_agent.images.worker import Refusal
-from storpool_commands.errors import ErrorCode
+from storpool_agent.images.child_side import Code, Refusal
 
 MAX_REDIRECTS = 5
 CONNECT_TIMEOUT_S = 10.0
@@ -50,7 +49,7 @@ class Web:
             if response.status not in REDIRECTS:
                 raise _failure(url, response.status)
             url = _redirected(url, response.headers.get("Location", ""))
-        raise Refusal(ErrorCode.DOWNLOAD_FAILED, f"{shown(url)}: more than {MAX_REDIRECTS} redirects", url=shown(url))
+        raise Refusal("download-failed", f"{shown(url)}: more than {MAX_REDIRECTS} redirects", url=shown(url))
 
     def _request(self, url: SplitResult, headers: Mapping[str, str]) -> BaseHTTPResponse:
         host, port = url.hostname or "", url.port or PORTS[url.scheme]
@@ -109,9 +108,9 @@ def _checked(url: str) -> SplitResult:
         parts = urlsplit(url)
         good = parts.scheme in PORTS and parts.hostname and (parts.port is None or parts.port > 0)
     except ValueError:
-        raise Refusal(ErrorCode.DOWNLOAD_FAILED, "the server redirects to what is no URL") from None
+        raise Refusal("download-failed", "the server redirects to what is no URL") from None
     if not good or "@" in parts.netloc or not (url.isascii() and url.isprintable() and " " not in url):
-        raise Refusal(ErrorCode.DOWNLOAD_FAILED, f"{shown(url)!r} is no http(s) URL that can be fetched")
+        raise Refusal("download-failed", f"{shown(url)!r} is no http(s) URL that can be fetched")
     return parts
 
 
@@ -122,10 +121,10 @@ def _redirected(url: str, location: str) -> str:
     except ValueError:
         target, down = "", False
     if not location or not target:
-        raise Refusal(ErrorCode.DOWNLOAD_FAILED, f"{shown(url)} redirects to nowhere", url=shown(url))
+        raise Refusal("download-failed", f"{shown(url)} redirects to nowhere", url=shown(url))
     if down:
         raise Refusal(
-            ErrorCode.DOWNLOAD_FAILED,
+            "download-failed",
             f"{shown(url)} redirects from https to http, which anybody on the way can change",
             url=shown(url),
         )
@@ -133,10 +132,10 @@ def _redirected(url: str, location: str) -> str:
 
 
 def _failure(url: str, status: int) -> Exception:
-    message = f"{shown(url)}: the server answers with status {status}"
+    message = f"{shown(url)} answers with status {status}"
     if status in PASSING:
         return Broken(message, status)
-    code = ErrorCode.IMAGE_NOT_FOUND if status in GONE else ErrorCode.DOWNLOAD_FAILED
+    code: Code = "image-not-found" if status in GONE else "download-failed"
     return Refusal(code, message, url=shown(url), status=status)
 
 
@@ -146,7 +145,7 @@ def _broken(error: HTTPError, server: str) -> Broken:
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise Refusal(
-                ErrorCode.DOWNLOAD_FAILED, f"{server}: its certificate is not trusted: {cause.verify_message}"
+                "download-failed", f"{server}: its certificate is not trusted: {cause.verify_message}"
             ) from error
     return Broken(f"{server}: {reason(error)}")
 
@@ -156,6 +155,8 @@ def reason(error: BaseException) -> str:
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
+        if isinstance(cause, TimeoutError):
+            return "nothing came for too long"
     return str(error.args[-1]) if error.args and isinstance(error.args[-1], str) else type(error).__name__
 
 

@@ -98,12 +98,10 @@ def open_file(root: int, path: str) -> int:
     with directory(root, parts) as parent, looked_at(parent, name) as found:
         require_regular(found, path)
         require_same_file_system(root, found, path)
-        # Of the very file that was looked at: the name may lead elsewhere by now.
-        opened = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if (names := os.fstat(opened).st_nlink) != 1:
-        os.close(opened)
-        raise ImageRefused(f"{path} has {names} names (hard links): it may be somebody else's file", path=path)
-    return opened
+        if (names := os.fstat(found).st_nlink) != 1:
+            raise ImageRefused(f"{path} has {names} names (hard links): it may be somebody else's file", path=path)
+        # The very file that was looked at: the name may lead elsewhere by now.
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def require_regular(descriptor: int, path: str) -> None:

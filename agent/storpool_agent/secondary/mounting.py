@@ -21,14 +21,14 @@ OPTIONS = ",".join(
         # agent's stop, and umount. `soft` fails the call with EIO instead, and a program that does not look at errors
         # loses data: here every write is flushed and read back before the file gets its name.
         "soft",
-        # In tenths of a second; over TCP each wait is longer by as much (nfs(5)): 10 + 20 + 30 + 40 = 100 s. Long enough
-        # for most servers' failover, and within the 120 s after which a copy that does not move is given up.
+        # In tenths of a second; over TCP each wait is longer by as much (nfs(5)): 10 + 20 + 30 + 40 = 100 s. By then
+        # most servers' failover is over, and it is within the 120 s after which a copy that does not move is given up.
         "timeo=100",
         "retrans=3",
         # nfs(5): otherwise mount.nfs tries for two minutes. The sender knows better whether to try again.
         "retry=0",
-        # Mounts of one export share a superblock (nfs(5)), and with it the source that mountinfo shows: one that an admin
-        # has mounted by another name of the server would make ours look like something else.
+        # Mounts of one export share a superblock (nfs(5)), and with it the source that mountinfo shows: one that was
+        # made before, by another name of the server, would make ours look like something else.
         "nosharecache",
         # Else a name that was not there is taken for missing up to a minute after another host has made it (nfs(5)).
         "lookupcache=positive",

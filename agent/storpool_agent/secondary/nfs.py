@@ -30,12 +30,12 @@ class NfsMount:
 
     def attach(self) -> None:
         """Mount it, or take over what an earlier run of the agent has mounted. Raises SecondaryUnavailable."""
+        if self._taken_over():
+            return
         try:
             Path(self._directory).mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         except OSError as error:
             raise self._unavailable(f"cannot make {self._directory}: {error.strerror}") from error
-        if self._taken_over():
-            return
         try:
             mounting.mount(self._source, self._directory, self._mount_timeout_s)
             self._identity = self._look()

@@ -59,7 +59,7 @@ def _unwritable(error: OSError, store: str, path: str, root: int) -> AgentError:
         return SecondaryReadOnly(f"{store} is mounted or exported read-only", store=store, path=path)
     if error.errno in _NO_PERMISSION:
         return SecondaryReadOnly(
-            f"this host may not write {path} on {store}: look at the directory's owner, and at root_squash of the export",
+            f"this host may not write {path} on {store}: look at the directory's owner and the export's root_squash",
             store=store,
             path=path,
         )

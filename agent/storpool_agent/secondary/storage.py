@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -72,12 +72,12 @@ class SecondaryStorage:
         return Part(store, path, owner, file.fileno())
 
     def publish(self, part: Part) -> int:
-        with (
-            self._begun.pop((part.store, part.path, part.owner)) as file,
-            self._opened(part.store) as root,
-            refusals.writing(part.store, part.path, root),
-        ):
-            return parts.publish(root, part.path, part.owner, file)
+        file = self._begun.pop((part.store, part.path, part.owner))
+        try:
+            with self._opened(part.store) as root, refusals.writing(part.store, part.path, root):
+                return parts.publish(root, part.path, part.owner, file)
+        finally:
+            _give_up(file)
 
     def discard_part(self, store: str, path: str, owner: str) -> None:
         self._close(store, path, owner)
@@ -127,7 +127,13 @@ class SecondaryStorage:
     def _close(self, store: str, path: str, owner: str) -> None:
         """What an attempt that failed has left open; before its name is removed, see parts.publish."""
         if (file := self._begun.pop((store, path, owner), None)) is not None:
-            file.close()
+            _give_up(file)
+
+
+def _give_up(file: FileIO) -> None:
+    """Close it, unless it was. NFS also flushes at a close, and tells then what could not be: of what is not wanted."""
+    with suppress(OSError):
+        file.close()
 
 
 def _digest(text: str) -> str:

@@ -54,6 +54,12 @@ class StandInAgent:
             assert monotonic() < give_up_at, f"{len(self.requests)} of {count} requests have come"
             sleep(0.01)
 
+    def say(self, reply: bytes) -> None:
+        """Publish a reply to the sender of the first request, from any thread."""
+        key = topology.reply_key(self.host, self.properties[0].reply_to or "")
+        with pika.BlockingConnection(pika.URLParameters(self._url)) as connection:
+            connection.channel().basic_publish(topology.REPLIES, key, reply)
+
     @property
     def ids(self) -> list[UUID]:
         """Of the requests, in the order they came."""

@@ -11,6 +11,7 @@ import libvirt
 import pytest
 
 from guest import (
+    KERNEL_FILE,
     CommandFailed,
     Disk,
     Guest,
@@ -18,6 +19,7 @@ from guest import (
     Machine,
     NoAnswer,
     SilentGuest,
+    bootable_disk,
     disk_xml,
     grow,
     pattern_checksum,
@@ -40,6 +42,19 @@ def test_a_guest_boots_within_seconds_and_lists_its_disks(device: Path) -> None:
         assert monotonic() - began < BOOT_S
         [disk] = guest.disks().values()
         assert (disk.name, disk.size_bytes, disk.readonly, disk.serial) == ("vda", 32 * MIB, True, "first")
+
+
+def test_a_guest_boots_by_its_bios_from_a_disk_that_holds_the_kernel(device: Path) -> None:
+    image = bootable_disk().read_bytes()
+    with device.open("r+b") as opened:
+        opened.write(image)
+    with Guest([Disk(device, "vda", serial="first")], boot_from="vda") as guest:
+        assert f"BOOT_IMAGE={KERNEL_FILE} " in guest.kernel_arguments()
+        assert "<kernel>" not in guest.domain.XMLDesc()
+        half = len(image) // 2 // MIB
+        guest.write("vda", half, 4, "on-its-own-disk")
+        assert guest.checksum("vda", half, 4) == pattern_checksum(half, 4, "on-its-own-disk")
+        assert not image[half * MIB :].strip(b"\0")
 
 
 def test_what_the_guest_writes_is_on_the_device_of_the_host(guest: Guest, device: Path) -> None:

@@ -53,6 +53,17 @@ def loaded(directory: Path, text: str) -> Settings:
         ("[pools.p]\napi = 'h:1'\ntemplate = '../x'", "pools.p.template: String should match pattern"),
         ("[pools.p]\napi = 'h:1'\ntemplate = 't'\ntokn = 'x'", "pools.p.tokn: no such setting"),
         ("[pools.'a b']\napi = 'h:1'\ntemplate = 't'", "pools.a b.[key]: String should match pattern"),
+        ("[secondary]\ndirectorys = ['/srv']", "secondary.directorys: no such setting"),
+        ("[secondary]\ndirectories = ['srv']", "secondary.directories.0: must be an absolute path"),
+        ("[secondary]\ndirectories = ['/srv/../etc']", "secondary.directories.0: must be an absolute path"),
+        ("[secondary]\nnfs_servers = ['nas:/export']", "secondary.nfs_servers.0: String should match pattern"),
+        ("[secondary]\nmount_dir = 'mounts'", "secondary.mount_dir: must be an absolute path"),
+        ("[secondary]\nmax_image_bytes = 0", "secondary.max_image_bytes: Input should be greater than or equal to"),
+        (
+            "[secondary]\nweb_hosts = ['10.0.0.1/8']",
+            "secondary.web_hosts.0: must be a host name, an address, or a network",
+        ),
+        ("[secondary]\nweb_hosts = ['http://mirror']", "secondary.web_hosts.0: must be a host name"),
         ("[storpool]\nour_id = 0", "storpool.our_id: Input should be greater than or equal to 1"),
     ],
 )
@@ -103,6 +114,28 @@ def test_secrets_are_hidden(tmp_path: Path) -> None:
     assert shown["amqp.url"] == "amqp://broker:5673"
     assert set(shown["storpool.token"]) == {"*"}
     assert (shown["storpool.our_id"], shown["lanes.fast"]) == ("7", "16")
+
+
+def test_secondary_storage_is_shown_with_where_scratch_files_go(tmp_path: Path) -> None:
+    text = f"""state_dir = "{tmp_path}"\n{MINIMAL}[secondary]
+directories = ["/srv/templates", "/srv/backups"]
+nfs_servers = ["nas1", "fd00::1", "[fd00::2]"]
+web_hosts = ["mirror.example.org", "10.0.0.0/8", "fd00::/8", "192.0.2.7"]
+"""
+    shown = effective(loaded(tmp_path, text))
+    assert {name: value for name, value in shown.items() if name.startswith("secondary.")} == {
+        "secondary.directories": "['/srv/templates', '/srv/backups']",
+        "secondary.nfs_servers": "['nas1', 'fd00::1', '[fd00::2]']",
+        "secondary.mount_dir": "/run/storpool-agent/mounts",
+        "secondary.scratch_dir": f"{tmp_path}/scratch",
+        "secondary.max_image_bytes": str(4 << 40),
+        "secondary.web_hosts": "['mirror.example.org', '10.0.0.0/8', 'fd00::/8', '192.0.2.7']",
+    }
+
+
+def test_any_server_is_not_the_same_as_none(tmp_path: Path) -> None:
+    assert effective(loaded(tmp_path, MINIMAL))["secondary.nfs_servers"] == ""
+    assert effective(loaded(tmp_path, f"{MINIMAL}[secondary]\nnfs_servers = []"))["secondary.nfs_servers"] == "[]"
 
 
 POOL = '[pools.fast]\napi = "mgmt:81"\ntemplate = "nvme"\n'

@@ -33,14 +33,15 @@ class FakeLab:
     def stop_agent(self, machine: Domain) -> None:
         self.fake.machines[machine.uuid].guest_agent = False
 
-    def device(self) -> str:
+    def device(self, size_bytes: int = DEVICE_BYTES) -> str:
         path = f"/dev/storpool/volume-{next(self._numbers)}"
-        self.fake.sizes[path] = DEVICE_BYTES
+        self.fake.sizes[path] = size_bytes
         return path
 
     def other_path(self, device: str) -> str:
         other = f"/dev/sp-{next(self._numbers)}"
         self.fake.links[other] = device
+        self.fake.sizes[other] = self.fake.sizes[device]
         return other
 
     def grow(self, device: str, size_bytes: int) -> None:

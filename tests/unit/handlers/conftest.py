@@ -17,3 +17,12 @@ def host(tmp_path: Path) -> Iterator[FakeHost]:
     database = Database(tmp_path)
     yield FakeHost(Journal(database, "kvm1"), tmp_path / "secondary")
     database.close()
+
+
+@pytest.fixture
+def host_journal(tmp_path: Path) -> Iterator[Journal]:
+    """A journal for several hosts of one test."""
+    database = Database(tmp_path)
+    database._writer.execute("PRAGMA synchronous=OFF")  # thousands of commits, none of which has to last
+    yield Journal(database, "kvm1")
+    database.close()

@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wait for a copy job at a terminal, where Ctrl-C asks what is meant by it."""
 
+import os
+import select
+import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 from uuid import UUID
 
-import click
 from rich.console import Console
 from rich.text import Text
 
@@ -63,15 +65,19 @@ class Interruptions:
             self._cancel()
 
     def _answer(self) -> str:
-        question = f"Cancel request {self._request_id} on {self._host}? [y/N/d=detach]"
-        choices = click.Choice(("y", "n", "d"), case_sensitive=False)
-        try:
-            answer: str = click.prompt(
-                question, default="n", type=choices, show_choices=False, show_default=False, err=True
-            )
-        except click.Abort:  # Ctrl-C once more, or the end of the input
-            return "d"
-        return answer
+        question = f"Cancel request {self._request_id} on {self._host}? [y/N/d=detach]: "
+        while True:
+            self._console.print(Text(question), end="", soft_wrap=True)
+            try:
+                line = _line_typed()
+            except KeyboardInterrupt:
+                line = ""
+            if not line:
+                self._console.print()
+                return "d"
+            answer = line.strip().lower() or "n"
+            if answer in {"y", "n", "d"}:
+                return answer
 
     def _cancel(self) -> None:
         """Its own reply says how it ends, also when it could not be cancelled."""
@@ -84,3 +90,20 @@ class Interruptions:
                 return
             self._cancelled = False
             self._console.print(Text(f"Not cancelled: {render.plain(str(error))}", style="red"), soft_wrap=True)
+
+
+def _line_typed() -> str:
+    """Empty at the end of the input. Raises KeyboardInterrupt.
+
+    input() would miss a Ctrl-C that comes after Python's last look at signals and before its read.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer)
+    try:
+        select.select([sys.stdin, reader], [], [])
+        return os.read(sys.stdin.fileno(), 4096).decode(errors="replace")  # a terminal gives one line
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)

@@ -3,7 +3,8 @@
 """What a child of this package that is written in Python stands on: it reads what strangers have made, so it runs in a
 process of its own, and tells its result in lines of JSON. `delegation` listens.
 
-Such a child imports no more than it needs: it starts often, and its address space is limited.
+Such a child imports no more than it needs, and from this package alone: it starts often, its address space is limited,
+and it is started where the package is.
 """
 
 import errno
@@ -13,9 +14,19 @@ import resource
 import sys
 from collections.abc import Callable, Mapping
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, Literal
 
-from storpool_commands.errors import ErrorCode
+Code = Literal[
+    "copy-failed",
+    "download-failed",
+    "image-format-mismatch",
+    "image-not-found",
+    "image-refused",
+    "image-too-large",
+    "scratch-full",
+    "secondary-not-allowed",
+]
+"""Those of the contract (ErrorCode) that such a child ends with."""
 
 REPORT_INTERVAL_S = 0.2
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -24,7 +35,7 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class Refusal(Exception):
     """An expected failure. The message says what is wrong with the image or the server, without naming it."""
 
-    def __init__(self, code: ErrorCode, message: str, /, **facts: str | int) -> None:
+    def __init__(self, code: Code, message: str, /, **facts: str | int) -> None:
         super().__init__(message)
         self.code = code
         self.facts = facts
@@ -37,8 +48,10 @@ def run(work: Callable[[], Mapping[str, Any]]) -> None:
         say(result=work())
     except Refusal as refusal:
         say(refused=refusal.code, message=str(refusal), facts=refusal.facts)
+    except MemoryError:
+        say(refused="image-refused", message="it takes more memory than it may", facts={})
     except OSError as error:
-        say(refused=ErrorCode.COPY_FAILED, message=os.strerror(error.errno or errno.EIO), facts={})
+        say(refused="copy-failed", message=os.strerror(error.errno or errno.EIO), facts={})
 
 
 def say(**values: Any) -> None:
@@ -85,7 +98,7 @@ def write(descriptor: int, data: bytes | bytearray, offset: int) -> None:
         if error.errno not in NO_ROOM:
             raise
         raise Refusal(
-            ErrorCode.SCRATCH_FULL, f"no room after {offset} bytes: {os.strerror(error.errno)}", bytes_written=offset
+            "scratch-full", f"no room after {offset} bytes: {os.strerror(error.errno)}", bytes_written=offset
         ) from error
 
 

@@ -1,0 +1,380 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Every copy job on a host of fakes, its state told without ids, and a life that can end at each of its changes."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+from fake_host import FakeHost
+from fake_images import block_hash
+from fakes_domains import FakeMachine
+from storpool_agent import dispatch
+from storpool_agent.attempt import Attempt
+from storpool_agent.domains.model import Disk, DiskInDomain, MirrorTarget
+from storpool_agent.dry_run.attempt import DryAttempt
+from storpool_agent.dry_run.host import dry
+from storpool_agent.errors import (
+    AgentError,
+    JournalUnavailable,
+    LibvirtTimeout,
+    LibvirtUnavailable,
+    SecondaryUnavailable,
+    StorPoolTimeout,
+    StorPoolUnavailable,
+)
+from storpool_agent.handlers import temporaries
+from storpool_agent.host import Host
+from storpool_agent.journal.journal import Arrival, Journal
+from storpool_agent.locks import HeldTurns, Locks
+from storpool_agent.storpool.model import Volume
+from storpool_agent.task import Task
+from storpool_commands.catalogue import Command
+from storpool_commands.copies import (
+    BackupSnapshot,
+    CopyVolumeToSecondary,
+    CreateTemplateFromSnapshot,
+    CreateTemplateFromVolume,
+    DownloadTemplate,
+    DownloadVolume,
+    MigrateVolume,
+)
+from storpool_commands.disks import AttachDisk
+from storpool_commands.envelope import Failure, Request, Success
+from storpool_commands.images import ImageSource, StoredImage
+from storpool_commands.labels import OPERATION, WRITING
+
+CONTENTS = b"customer's data " * 192
+SIZE = len(CONTENTS)
+STORE = "file:///srv/secondary"
+TARGET = StoredImage(store=STORE, path="deep/er/disk.img")
+FILE = StoredImage(store=STORE, path="images/there.img")
+SOURCE = ImageSource(store=STORE, path=FILE.path, format="raw")
+URL = "https://example.net/image.raw"
+ID = re.compile(r"d\.n\.a\d+")
+
+
+class Killed(BaseException):
+    """The agent died here."""
+
+
+How = Literal["killed", "refused", "lost"]
+
+_CHANGES: Mapping[str, tuple[type[AgentError], type[AgentError]]] = {
+    **dict.fromkeys(
+        ("attach", "detach", "create_volume", "update_volume", "delete_volume", "take_snapshot"),
+        (StorPoolUnavailable, StorPoolTimeout),
+    ),
+    **dict.fromkeys(
+        ("acquire", "create_part", "publish", "discard_part", "write_text", "remove"),
+        (SecondaryUnavailable, SecondaryUnavailable),
+    ),
+    **dict.fromkeys(("copying", "pivot", "end_mirror"), (LibvirtUnavailable, LibvirtTimeout)),
+    **dict.fromkeys(("add", "strike", "give_away", "note"), (JournalUnavailable, JournalUnavailable)),
+}
+"""What changes anything, and what it raises when it is refused, and when only its answer is lost."""
+
+
+@dataclass
+class Life:
+    """Of one run of the agent: with the `at`th change something happens to it."""
+
+    at: int = 0
+    how: How = "killed"
+    changes: int = 0
+    over: bool = False
+    where: str = ""
+
+    def call(self, name: str, function: Callable[..., Any], *args: Any, **settings: Any) -> Any:
+        """A dead agent changes nothing, and sees nothing."""
+        if self.over:
+            raise Killed(self.where)
+        if name not in _CHANGES:
+            return function(*args, **settings)
+        self.changes += 1
+        if self.changes != self.at:
+            return function(*args, **settings)
+        self.where = name
+        refused, lost = _CHANGES[name]
+        if self.how == "refused":
+            raise refused(name)
+        result = function(*args, **settings)
+        if self.how == "lost":
+            raise lost(name)
+        self.over = True
+        raise Killed(name)
+
+
+class Mortal:
+    """Another object, as long as it lives."""
+
+    def __init__(self, real: object, life: Life) -> None:
+        self._real, self._life = real, life
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._real, name)
+        if name == "temporaries":
+            return Mortal(value, self._life)
+        return partial(self._life.call, name, value) if callable(value) else value
+
+
+class Scene:
+    """A host with something to copy, and what is to become of it."""
+
+    def __init__(self, journal: Journal, directory: Path) -> None:
+        self.fakes = FakeHost(journal, directory)
+        self.journal = journal
+        self.life = Life()
+        self.request = Request(id=uuid4(), protocol=1, body=self._command())
+        self.before: list[Any] = []
+
+    storpool = property(lambda self: self.fakes.storpool)
+
+    def prepare(self, make: "Maker") -> "Scene":
+        command = make(self)
+        self.request = Request(id=uuid4(), protocol=1, body=command)
+        self.journal.accept([Arrival(str(self.request.id), command.command, b"", None, None)])
+        self.before = self.state()
+        return self
+
+    def _command(self) -> Command:
+        return MigrateVolume(volume="~a.b.c", template="dev")
+
+    # what there is
+
+    def volume(self, *, snapshot: bool = False) -> Volume:
+        made = self.fakes.storpool.add(SIZE, snapshot=snapshot)
+        self.write(made.global_id, CONTENTS)
+        return made
+
+    def write(self, global_id: str, contents: bytes) -> None:
+        Path(f"/proc/self/fd/{self.fakes.storpool.disk(global_id)}").write_bytes(contents)
+
+    def file(self, contents: bytes = CONTENTS, place: StoredImage = FILE) -> Path:
+        file = self.fakes.secondary.files(place.store) / place.path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(contents)
+        return file
+
+    def machine(self, path: str | None = None, volume: Volume | None = None) -> FakeMachine:
+        """A running machine with one disk."""
+        machine = self.fakes.machine(persistent=True)
+        if volume is not None:
+            self.fakes.succeed(AttachDisk(vm=machine.uuid, volume=str(volume.reference)))
+        if path is not None:
+            disk = Disk(path, "s", "ua-s", "virtio", "rw", "none", "native", "unmap", live=True, config=True)
+            machine.live["vda"] = machine.config["vda"] = disk
+        machine.sizes["vda"] = SIZE
+        self.fakes.domains.on_copy = self._mirrored
+        return machine
+
+    # what is done
+
+    def run(self, life: Life | None = None, attempt: int = 1) -> Success | Failure:
+        """As the agent would, in a life of its own."""
+        return dispatch.execute(self.request, *self._alive(life or Life(), attempt))
+
+    def clean_up(self, attempt: int = 2) -> None:
+        """As the agent would for a request that is not run again."""
+        dispatch.clean_up(self.request, *self._alive(Life(), attempt))
+
+    def plan(self) -> Success | Failure:
+        """As a dry run."""
+        return dispatch.execute(self.request, dry(self.fakes.host), DryAttempt(self.request, self.journal, 1))
+
+    def sweep(self) -> None:
+        """What is left when the request has its reply is taken away."""
+        self.journal.finish(str(self.request.id), b"")
+        for one in self.journal.temporaries.left():
+            temporaries.take_away(one, self.fakes.host, self.journal.temporaries, HeldTurns(Locks(), []))
+
+    def die(self) -> None:
+        """What the kernel and a new start do to what a dead agent had."""
+        for key in list(self.fakes.secondary._begun):
+            self.fakes.secondary._close(*key)
+        self.fakes.secondary.acquired.clear()
+
+    def _alive(self, life: Life, attempt: int) -> tuple[Host, Attempt]:
+        self.life = life
+        fakes = self.fakes
+        storpool: Any = Mortal(fakes.storpool, life)
+        fakes.pools.own = storpool
+        parts: Any = (Mortal(each, life) for each in (fakes.devices, fakes.domains, fakes.images, fakes.secondary))
+        devices, domains, images, secondary = parts
+        journal: Any = Mortal(self.journal, life)
+        host = Host("kvm1", storpool, devices, domains, fakes.pools, images, secondary)
+        return host, Attempt(self.request, journal, attempt, HeldTurns(Locks(), []))
+
+    def _mirrored(self, disk: DiskInDomain, target: MirrorTarget, task: Task) -> None:
+        self.life.call("copying", task.interrupt.check)
+        self._at(target.path).write_bytes(self._at(disk.path).read_bytes())
+
+    def _at(self, path: str) -> Path:
+        """The file behind a path that a machine uses."""
+        if ID.search(path):
+            return Path(f"/proc/self/fd/{self.fakes.storpool.disk(path.rpartition('/')[2])}")
+        return Path(path)
+
+    # what has become of it
+
+    def state(self) -> list[Any]:
+        """All that anybody can see, without ids."""
+        own = {rows.target for rows in self.journal.temporaries.of(str(self.request.id))}
+        return [
+            sorted(self._described(each) for each in self.fakes.storpool.volumes.values()),
+            sorted((self._contents(one.global_id), one.mode) for one in self.fakes.storpool.attached.values()),
+            sorted((self._use(machine.live), self._use(machine.config)) for machine in self._machines()),
+            [sorted(machine.mirrors) for machine in self._machines()],
+            self._files(),
+            sorted(own),
+            dict(self.fakes.secondary.acquired),
+        ]
+
+    def _machines(self) -> list[FakeMachine]:
+        return list(self.fakes.domains.machines.values())
+
+    def _described(self, volume: Volume) -> tuple[Any, ...]:
+        tags = {name: value for name, value in volume.tags.items() if name not in (OPERATION, WRITING)}
+        name = "" if volume.name.startswith("~") else volume.name
+        settings = (volume.snapshot, volume.size_bytes, volume.template, name, WRITING in volume.tags)
+        machine = {machine.uuid: machine.name for machine in self._machines()}
+        told = sorted((name, machine.get(value, value)) for name, value in tags.items())
+        return (*settings, str(told), self._contents(volume.global_id))
+
+    def _contents(self, global_id: str) -> str:
+        return hashlib.sha256(self.fakes.storpool.disks[global_id].read()).hexdigest()[:8]
+
+    def _use(self, disks: Mapping[str, Disk]) -> list[tuple[str, str, str]]:
+        """Where each disk is, and that what it is on is there."""
+        root = str(self.fakes.directory)
+        return [
+            (
+                target,
+                ID.sub("", disk.path.replace(root, "")),
+                hashlib.sha256(self._at(disk.path).read_bytes()).hexdigest(),
+            )
+            for target, disk in disks.items()
+        ]
+
+    def _files(self) -> dict[str, str]:
+        root = self.fakes.secondary.files(STORE)
+        files = (each for each in root.rglob("*") if each.is_file())
+        return {str(each.relative_to(root)): hashlib.sha256(each.read_bytes()).hexdigest()[:8] for each in files}
+
+
+def result(reply: Success | Failure, scene: Scene) -> str:
+    """Without ids and directories, and without how often it was tried."""
+    assert isinstance(reply, Success), reply
+    text = reply.result.model_dump_json()
+    for own in (str(reply.id), str(scene.fakes.directory), *scene.fakes.domains.machines):
+        text = text.replace(own, "its")
+    return re.sub(r'"copies":\d+', "", ID.sub("ID", text))
+
+
+Maker = Callable[[Scene], Command]
+
+
+def _backup(scene: Scene) -> Command:
+    return BackupSnapshot(snapshot=str(scene.volume(snapshot=True).reference), target=TARGET, format="raw")
+
+
+def _copy_volume(scene: Scene) -> Command:
+    return CopyVolumeToSecondary(volume=str(scene.volume().reference), target=TARGET)
+
+
+def _download_template(scene: Scene) -> Command:
+    scene.file()
+    return DownloadTemplate(source=SOURCE, template="dev", name="debian-12")
+
+
+def _download_volume(scene: Scene) -> Command:
+    scene.file()
+    return DownloadVolume(source=SOURCE, template="dev", name="disk-1", size_bytes=2 * SIZE)
+
+
+def _download_from_the_web(scene: Scene) -> Command:
+    scene.fakes.images.web[URL] = CONTENTS
+    return DownloadVolume(
+        source=ImageSource(url=URL, format="raw", block_hash=block_hash(CONTENTS)), template="dev", name="disk-1"
+    )
+
+
+def _template_of_volume(scene: Scene) -> Command:
+    return CreateTemplateFromVolume(volume=str(scene.volume().reference), target=TARGET, name="t-1")
+
+
+def _template_at_storpool(scene: Scene) -> Command:
+    return CreateTemplateFromVolume(volume=str(scene.volume().reference), backup=False)
+
+
+def _template_of_snapshot(scene: Scene) -> Command:
+    snapshot = str(scene.volume(snapshot=True).reference)
+    return CreateTemplateFromSnapshot(snapshot=snapshot, target=TARGET, name="t-1")
+
+
+def _template_of_backup(scene: Scene) -> Command:
+    scene.file()
+    return CreateTemplateFromSnapshot(source=SOURCE, template="dev", target=TARGET, name="t-1")
+
+
+def _in_place(scene: Scene) -> Command:
+    scene.fakes.storpool.template_names.add("other")
+    return MigrateVolume(volume=str(scene.volume().reference), template="other")
+
+
+def _within(scene: Scene, *, delete: bool) -> Command:
+    volume = str(scene.volume().reference)
+    return MigrateVolume(volume=volume, template="dev", new_volume=True, name="new", delete_source=delete)
+
+
+def _out(scene: Scene, *, delete: bool) -> Command:
+    return MigrateVolume(volume=str(scene.volume().reference), target=TARGET, delete_source=delete)
+
+
+def _in(scene: Scene, *, delete: bool) -> Command:
+    scene.file()
+    return MigrateVolume(source=FILE, source_format="raw", template="dev", name="new", delete_source=delete)
+
+
+def _live_out(scene: Scene, *, delete: bool) -> Command:
+    volume = scene.volume()
+    machine = scene.machine(volume=volume)
+    return MigrateVolume(volume=str(volume.reference), target=TARGET, vm=machine.uuid, delete_source=delete)
+
+
+def _live_in(scene: Scene, *, delete: bool) -> Command:
+    machine = scene.machine(str(scene.file()))
+    return MigrateVolume(
+        source=FILE, source_format="raw", template="dev", vm=machine.uuid, name="new", delete_source=delete
+    )
+
+
+SCENES: Mapping[str, Maker] = {
+    "backupSnapshot": _backup,
+    "copyVolumeToSecondary": _copy_volume,
+    "downloadTemplate": _download_template,
+    "downloadVolume": _download_volume,
+    "downloadVolume, web": _download_from_the_web,
+    "createTemplateFromVolume": _template_of_volume,
+    "createTemplateFromVolume, no file": _template_at_storpool,
+    "createTemplateFromSnapshot": _template_of_snapshot,
+    "createTemplateFromSnapshot, backup": _template_of_backup,
+    "migrateVolume, in place": _in_place,
+    **{
+        f"migrateVolume, {name}{', delete' if delete else ''}": partial(make, delete=delete)
+        for name, make in {
+            "new volume": _within,
+            "out": _out,
+            "in": _in,
+            "live out": _live_out,
+            "live in": _live_in,
+        }.items()
+        for delete in (False, True)
+    },
+}
+"""What each copy job is asked for, by a phrase."""
