@@ -9,7 +9,7 @@ import hashlib
 import os
 import sqlite3
 import subprocess
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ REPLY_TIMEOUT_S = 60.0
 
 def disk(size_bytes: int = DISK_BYTES) -> bytes:
     """Data at the beginning, in the middle and at the end, and holes between; no two are the same."""
-    random = Random(uuid4().int)
+    random = Random(uuid4().int)  # noqa: S311 - no secret
     data = bytearray(size_bytes)
     for place, length in ((0, MIB), (size_bytes // 2, MIB), (size_bytes - 4096, 4096)):
         data[place : place + length] = random.randbytes(length)
@@ -45,7 +45,7 @@ def disk(size_bytes: int = DISK_BYTES) -> bytes:
 
 def full_disk(size_bytes: int = DISK_BYTES) -> bytes:
     """Data everywhere: a copy that is asked to be slow is slow."""
-    return Random(uuid4().int).randbytes(size_bytes)
+    return Random(uuid4().int).randbytes(size_bytes)  # noqa: S311
 
 
 def block_hash(data: bytes) -> str:
@@ -63,14 +63,20 @@ class Depot:
     """The store's directory."""
     raw: RawClient
     """A sender that keeps every reply."""
+    store: str
 
     @property
     def agent(self) -> AgentProcess:
         return self.stack.agent
 
-    @property
-    def store(self) -> str:
-        return f"file://{self.files}"
+    @contextmanager
+    def running_agent(self) -> Generator["Depot"]:
+        """For a test that ends the agent and starts it again: what runs then is no other process than before."""
+        self.agent.start()
+        try:
+            yield self
+        finally:
+            self.agent.stop()
 
     # what is at StorPool
 
@@ -170,10 +176,13 @@ class Depot:
         return self.stack.directory / "mounts"
 
     def children(self) -> list[str]:
-        """Of every life of the agent: each is the leader of a session, which its children are in."""
+        return [f"process {pid} {name}" for pid, name in self.processes().items()]
+
+    def processes(self) -> dict[int, str]:
+        """Children of every life of the agent, by id: each life is the leader of a session, which they are in."""
         lives = {event["pid"] for event in self.agent.events("starting")}
         found = [_session(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-        return [f"process {pid} {name}" for pid, name, session in found if session in lives and pid not in lives]
+        return {pid: name for pid, name, session in found if session in lives and pid not in lives}
 
     def scratch(self) -> list[str]:
         """Files without a name are found by who has them open: the agent."""
@@ -185,7 +194,7 @@ class Depot:
         descriptors = Path(f"/proc/{self.agent.events('starting')[-1]['pid']}/fd")
         if not descriptors.exists():
             return []
-        links = [os.readlink(each) for each in descriptors.iterdir() if each.is_symlink()]
+        links = [str(each.readlink()) for each in descriptors.iterdir() if each.is_symlink()]
         return [link for link in links if link.startswith(f"{directory}/")]
 
     def assert_nothing_left(self) -> None:
@@ -209,12 +218,6 @@ class Depot:
         assert len(self.raw.replies(request_id)) == 1
         return reply
 
-    def result(self, command: Any, request_id: str) -> Any:
-        """As the SDK gives it, of a job that is to succeed."""
-        reply = self.reply(request_id)
-        assert reply["status"] == "success", reply
-        return command.result_type().model_validate(reply["result"], strict=False)
-
     def cancel(self, request_id: str) -> str:
         """The outcome."""
         return self.stack.management.cancel(UUID(request_id), host=self.stack.host).outcome
@@ -230,14 +233,19 @@ class Depot:
         progress = self.status(request_id).progress if self.is_known(request_id) else None
         return progress is not None and progress.phase == phase and bool(progress.bytes_done)
 
+    def wait_for(self, reached: Callable[[], bool]) -> None:
+        wait_for(reached, WAIT_S)
+
     def is_known(self, request_id: str) -> bool:
         """Accepted, by this life of the agent or an earlier one."""
-        return bool(journal(self.agent, f"SELECT 1 FROM command WHERE id = '{request_id}'"))
+        return bool(journal(self.agent, "SELECT 1 FROM command WHERE id = ?", request_id))
 
 
 @contextmanager
-def running_depot(files: Path, *, start: bool = True, **settings: Mapping[str, Any]) -> Generator[Depot]:
-    """A stack of its own whose agent may use this directory, and mounts in one of its own; ends with it."""
+def running_depot(
+    files: Path, *, store: str | None = None, start: bool = True, **settings: Mapping[str, Any]
+) -> Generator[Depot]:
+    """A stack of its own. Its agent may use this directory, which another `store` may lead to as well."""
     with running_stack(start=False, **settings) as stack:
         secondary = {"directories": [str(files)], "mount_dir": str(stack.directory / "mounts")}
         stack.settings["secondary"] = {**secondary, **stack.settings.get("secondary", {})}
@@ -245,12 +253,12 @@ def running_depot(files: Path, *, start: bool = True, **settings: Mapping[str, A
         if start:
             stack.agent.start()
         with raw_client(stack.amqp_url) as raw:
-            yield Depot(stack, files, raw)
+            yield Depot(stack, files, raw, store or f"file://{files}")
 
 
-def journal(agent: AgentProcess, query: str) -> list[tuple[Any, ...]]:
+def journal(agent: AgentProcess, query: str, *values: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(f"file:{agent.state_dir}/journal.db?mode=ro", uri=True)) as database:
-        return database.execute(query).fetchall()
+        return database.execute(query, values).fetchall()
 
 
 def _session(entry: Path) -> tuple[int, str, int]:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One job of each kind, with all that it needs made beforehand, and what has to be there when it has succeeded."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,8 @@ from storpool_commands.copies import (
     DownloadVolume,
     MigrateVolume,
 )
-from storpool_commands.images import StoredImage
+from storpool_commands.envelope import Success
+from storpool_commands.images import ImageFormat, StoredImage
 
 
 @dataclass
@@ -38,15 +40,24 @@ class CopyJob:
     """The part of the result that tells of the copy."""
 
     def __post_init__(self) -> None:
-        self._objects, self._files = set(self.depot.objects()), self.depot.names()
+        self.look()
+
+    def look(self) -> None:
+        """What is there now is there before."""
+        self.objects, self.files = set(self.depot.objects()), self.depot.names()
+
+    def result_of(self, reply: dict[str, Any]) -> Any:
+        """As the SDK gives it, of a job that has succeeded."""
+        assert reply["status"] == "success", reply
+        return Success.model_validate_json(json.dumps(reply)).result
 
     def assert_done_once(self, result: Any) -> None:
         """One effect, the right contents, and nothing besides."""
         made = {getattr(result, self.makes)} if self.makes else set[str]()
         gone = {self.deletes.removeprefix("~")} if self.deletes else set[str]()
         files = {self.image.path} if self.image else set[str]()
-        assert set(self.depot.objects()) == (self._objects | made) - gone
-        assert self.depot.names() == (self._files | files | self.also) - gone
+        assert set(self.depot.objects()) == (self.objects | made) - gone
+        assert self.depot.names() == (self.files | files | self.also) - gone
         for global_id in made:
             assert self.depot.contents(global_id) == self.data
         if self.image is not None:
@@ -56,8 +67,8 @@ class CopyJob:
 
     def assert_not_done(self) -> None:
         """As if it had never been."""
-        assert set(self.depot.objects()) == self._objects
-        assert self.depot.names() == self._files
+        assert set(self.depot.objects()) == self.objects
+        assert self.depot.names() == self.files
 
 
 Make = Callable[..., CopyJob]
@@ -68,9 +79,9 @@ def _data(options: dict[str, Any]) -> bytes:
     return full_disk() if options.get("bandwidth_bytes_s") else disk()
 
 
-def backup(depot: Depot, **options: Any) -> CopyJob:
+def backup(depot: Depot, *, target: StoredImage | None = None, **options: Any) -> CopyJob:
     data = _data(options)
-    target = depot.target()
+    target = target or depot.target()
     return CopyJob(depot, BackupSnapshot(snapshot=depot.snapshot(data), target=target, **options), data, target)
 
 
@@ -81,9 +92,9 @@ def copy_volume(depot: Depot, **options: Any) -> CopyJob:
     return CopyJob(depot, command, data, target)
 
 
-def download_volume(depot: Depot, **options: Any) -> CopyJob:
+def download_volume(depot: Depot, *, image_format: ImageFormat = "qcow2", **options: Any) -> CopyJob:
     data = _data(options)
-    command = DownloadVolume(source=depot.image(data, "qcow2"), template="dev", **options)
+    command = DownloadVolume(source=depot.image(data, image_format), template="dev", **options)
     return CopyJob(depot, command, data, makes="global_id")
 
 

@@ -25,7 +25,22 @@ CRASHES = [
     pytest.param(make, point, copies, id=f"{make.__name__} at {point}")
     for make, points in {
         copy_jobs.backup: {
-            "accepted": ONCE, "started": AGAIN, "find:done": AGAIN, "making-store": AGAIN, "store:done": AGAIN, "making-use": AGAIN, "making-attachment": AGAIN, "attach:done": AGAIN, "making-part": AGAIN, "begin:done": AGAIN, "copy:done": AGAIN, "verify:done": AGAIN, "noted": AGAIN, "publish:done": ONCE, "finished": ONCE},
+            "accepted": ONCE,
+            "started": AGAIN,
+            "find:done": AGAIN,
+            "making-store": AGAIN,
+            "store:done": AGAIN,
+            "making-use": AGAIN,
+            "making-attachment": AGAIN,
+            "attach:done": AGAIN,
+            "making-part": AGAIN,
+            "begin:done": AGAIN,
+            "copy:done": AGAIN,
+            "verify:done": AGAIN,
+            "noted": AGAIN,
+            "publish:done": ONCE,
+            "finished": ONCE,
+        },
     }.items()
     for point, copies in points.items()
 ]
