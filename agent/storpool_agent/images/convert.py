@@ -59,7 +59,7 @@ def convert(source: Image, target: Image, task: Task, *, zeroed: bool = False, c
 
 
 def _large_enough(source: Image, target: Image, size_bytes: int) -> None:
-    room_bytes = device_size(target.descriptor)
+    room_bytes = device_size(target)
     if room_bytes < size_bytes:
         raise CopyFailed(
             f"the disk in {source.name} has {size_bytes} bytes, {target.name} only {room_bytes}; nothing was written",
