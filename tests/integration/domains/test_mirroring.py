@@ -59,7 +59,7 @@ def qcow2_in(directory: Path, size_bytes: int = LARGE_BYTES) -> MirrorTarget:
 
 @contextmanager
 def writing(guest: Guest, name: str) -> "Generator[Future[dict[int, str]]]":
-    """The guest writes all over its disk but the first MiB, until the block ends. Then: MiB to what was written last."""
+    """The guest writes all over its disk but the first MiB, until the block ends. Then: by MiB, what it wrote last."""
     over = Event()
 
     def write() -> dict[int, str]:
