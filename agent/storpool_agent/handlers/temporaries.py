@@ -7,9 +7,12 @@ a later run of the agent when this one dies. Nothing is taken from under somebod
 last job that uses it, unless a command or a machine has it by then.
 """
 
+import hashlib
 import json
+import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import structlog
 
@@ -29,11 +32,16 @@ log = structlog.get_logger()
 STORE = "store"
 PART = "part"
 FILE = "file"
+TEXT = "text"
 MIRROR = "mirror"
 MAKING_VOLUME = "making-volume"
 VOLUME = "volume"
 MAKING_SNAPSHOT = "making-snapshot"
 SNAPSHOT = "snapshot"
+
+TEXT_BYTES = 1 << 16
+
+T = TypeVar("T")
 
 AWAY_TIMEOUT_S = 60.0
 """For taking one thing away."""
@@ -42,6 +50,16 @@ AWAY_TIMEOUT_S = 60.0
 def pair(first: str, second: str) -> str:
     """A target that is named by two words."""
     return json.dumps([first, second])
+
+
+def file_of(store: str, path: str, descriptor: int) -> str:
+    """The target of a FILE: by its inode, so that another's file of that name is never taken for it."""
+    return json.dumps([store, path, os.fstat(descriptor).st_ino])
+
+
+def text_of(store: str, path: str, text: str) -> str:
+    """The target of a TEXT, a small file of at most TEXT_BYTES."""
+    return json.dumps([store, path, _digest(text.encode())])
 
 
 @contextmanager
@@ -59,26 +77,31 @@ def of(host: Host, attempt: Attempt) -> Generator[None]:
         raise
     for one in attempt.temporaries.of(attempt.request_id):
         if _taken_away(one, host, attempt.temporaries, attempt.turns):
-            attempt.over(STEPS.get(one.kind, one.kind))
+            attempt.over(*_steps(one))
 
 
 def take_all_away(host: Host, attempt: Attempt) -> None:
     """For a job that has failed, or is not run again: what its steps did is undone."""
     for one in attempt.temporaries.of(attempt.request_id):
-        with attempt.undo(STEPS.get(one.kind, one.kind)):
+        with attempt.undo(*_steps(one)):
             take_away(one, host, attempt.temporaries, attempt.turns)
 
 
-STEPS: Mapping[str, str] = {
-    USE: "attach",
-    ATTACHMENT: "attach",
-    PART: "begin",
-    FILE: "begin",
-    MAKING_VOLUME: "create",
-    VOLUME: "create",
-    MAKING_SNAPSHOT: "snapshot",
+_STEPS: Mapping[str, tuple[str, ...]] = {
+    USE: ("attach",),
+    ATTACHMENT: ("attach",),
+    PART: ("begin",),
+    FILE: ("begin", "publish"),
+    TEXT: ("properties",),
+    MAKING_VOLUME: ("create",),
+    VOLUME: ("create", "release"),
+    MAKING_SNAPSHOT: ("snapshot",),
 }
-"""The steps that make them, where they are not called the same."""
+"""The steps that make or change them, where that is not the one that is called the same."""
+
+
+def _steps(one: Temporary) -> tuple[str, ...]:
+    return _STEPS.get(one.kind, (one.kind,))
 
 
 def _taken_away(one: Temporary, host: Host, rows: Rows, turns: Turns) -> bool:
@@ -144,9 +167,38 @@ def _discard_part(one: Temporary, host: Host) -> None:
 
 
 def _remove_file(one: Temporary, host: Host) -> None:
-    store, path = json.loads(one.target)
+    """Unless there is another file of that name: it is somebody else's."""
+    store, path, inode = json.loads(one.target)
     with _acquired(store, one, host):
-        host.secondary.remove(store, path)
+        if inode_of(store, path, host) == inode:
+            host.secondary.remove(store, path)
+
+
+def _remove_text(one: Temporary, host: Host) -> None:
+    """As `_remove_file`, of one that is known by what is in it."""
+    store, path, digest = json.loads(one.target)
+    with _acquired(store, one, host):
+        if _look(store, path, host, lambda file: _digest(os.pread(file, TEXT_BYTES, 0))) == digest:
+            host.secondary.remove(store, path)
+
+
+def inode_of(store: str, path: str, host: Host) -> int | None:
+    """None when there is no such file. The store has been acquired."""
+    return _look(store, path, host, lambda file: os.fstat(file).st_ino)
+
+
+def _look(store: str, path: str, host: Host, look: Callable[[int], T]) -> T | None:
+    if not host.secondary.exists(store, path):
+        return None
+    descriptor = host.secondary.open_image(store, path)
+    try:
+        return look(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
 
 
 @contextmanager
@@ -185,6 +237,7 @@ _AWAY: Mapping[str, Callable[[Temporary, Host], None]] = {
     STORE: _release_store,
     PART: _discard_part,
     FILE: _remove_file,
+    TEXT: _remove_text,
     MIRROR: _end_mirror,
     VOLUME: _delete,
     SNAPSHOT: _delete,
