@@ -215,6 +215,12 @@ class Attempt:
         """It is not to be taken away any more."""
         self.all_stay((kind, target))
 
+    def instead(self, new: Sequence[tuple[str, str]], old: Sequence[tuple[str, str]]) -> None:
+        """Have other rows tell of the same things, from one moment to the next."""
+        rows = [[Temporary(self.request_id, *one) for one in some] for some in (new, old)]
+        self.temporaries.change(add=rows[0], strike=rows[1])
+        crash_point(f"{self._command}/making-{new[0][0]}")
+
     def all_stay(self, *made: tuple[str, str]) -> None:
         """As `stays`, in one moment: all of it or none is there after a crash."""
         self.temporaries.change(strike=[Temporary(self.request_id, *one) for one in made])

@@ -10,7 +10,7 @@ last job that uses it, unless a command or a machine has it by then.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ import structlog
 from storpool_agent.attempt import Attempt, Rows, Turns
 from storpool_agent.deadline import Deadline
 from storpool_agent.devices.model import Device
-from storpool_agent.errors import AgentError
+from storpool_agent.errors import AgentError, DiskInUseByVm
 from storpool_agent.handlers import connecting
 from storpool_agent.host import Host
 from storpool_agent.interrupt import AgentStopping
@@ -34,6 +34,8 @@ PART = "part"
 FILE = "file"
 TEXT = "text"
 MIRROR = "mirror"
+MOVING = "moving"
+"""What a machine's disk was mirrored to, from the moment on when the machine may be using it: see `moving`."""
 MAKING_VOLUME = "making-volume"
 VOLUME = "volume"
 MAKING_SNAPSHOT = "making-snapshot"
@@ -62,6 +64,11 @@ def text_of(store: str, path: str, text: str) -> str:
     return json.dumps([store, path, _digest(text.encode())])
 
 
+def moving(vm: str, old_path: str, new_path: str, made: tuple[str, str]) -> str:
+    """The target of a MOVING. `made` is the row of the volume or file that the machine is to use instead."""
+    return json.dumps([vm, old_path, new_path, *made])
+
+
 @contextmanager
 def of(host: Host, attempt: Attempt) -> Generator[None]:
     """Take away in the end what the job has made and not said to keep; what cannot be stays on the list, for later.
@@ -75,7 +82,7 @@ def of(host: Host, attempt: Attempt) -> Generator[None]:
     except BaseException:
         take_all_away(host, attempt)
         raise
-    for one in attempt.temporaries.of(attempt.request_id):
+    for one in in_order(attempt.temporaries.of(attempt.request_id)):
         if _taken_away(one, host, attempt.temporaries, attempt.turns):
             attempt.over(*_steps(one))
 
@@ -83,6 +90,12 @@ def of(host: Host, attempt: Attempt) -> Generator[None]:
 def take_all_away(host: Host, attempt: Attempt) -> None:
     """For a job that has failed, or is not run again: what its steps did is undone."""
     for one in attempt.temporaries.of(attempt.request_id):
+        if one.kind == MOVING:
+            with attempt.undo(*_steps(one)):
+                take_away(one, host, attempt.temporaries, attempt.turns)
+    for one in in_order(attempt.temporaries.of(attempt.request_id)):
+        if one.kind == MOVING:
+            continue
         with attempt.undo(*_steps(one)):
             take_away(one, host, attempt.temporaries, attempt.turns)
 
@@ -96,6 +109,8 @@ _STEPS: Mapping[str, tuple[str, ...]] = {
     MAKING_VOLUME: ("create",),
     VOLUME: ("create", "release"),
     MAKING_SNAPSHOT: ("snapshot",),
+    MIRROR: ("copy",),
+    MOVING: ("copy", "pivot"),
 }
 """The steps that make or change them, where that is not the one that is called the same."""
 
@@ -116,7 +131,9 @@ def _taken_away(one: Temporary, host: Host, rows: Rows, turns: Turns) -> bool:
 
 def take_away(one: Temporary, host: Host, rows: Rows, turns: Turns) -> None:
     """Take one thing away, and strike it out. Raises AgentError: it is still on the list then."""
-    if one.kind in (USE, ATTACHMENT):
+    if one.kind == MOVING:
+        _settle_move(one, host, rows)
+    elif one.kind in (USE, ATTACHMENT):
         _give_up_attachment(one, host, rows, turns)
     else:
         _AWAY[one.kind](one, host)
@@ -154,6 +171,26 @@ def _detach(global_id: str, host: Host) -> None:
         connecting.refuse_holders(volume, device, host)
     host.storpool.detach(volume, deadline)
     connecting.wait_gone(volume, device, host, deadline, force=False)
+
+
+def _settle_move(one: Temporary, host: Host, rows: Rows) -> None:
+    """What a machine was about to use is only taken away when the machine certainly does not.
+
+    That is when it runs with its old disk, and the mirror has been ended. Then the row of what was made is back; else
+    what was made stays, for it may have all that was written since. Raises DiskInUseByVm when it stays.
+    """
+    vm, old_path, new_path, *made = json.loads(one.target)
+    deadline = Deadline.after(AWAY_TIMEOUT_S)
+    try:
+        host.domains.end_mirror(vm, new_path, deadline)
+    except DiskInUseByVm:
+        rows.strike(one)
+        raise
+    unmoved = any(disk.live and disk.domain.uuid == vm for disk in host.domains.having([old_path], deadline))
+    if not unmoved or host.domains.having([new_path], deadline):
+        rows.strike(one)
+        raise DiskInUseByVm(f"the machine {vm} may have moved to {new_path}: it stays, look at it", vm=vm)
+    rows.change(add=[Temporary(one.command, *made)], strike=[one])
 
 
 def _release_store(one: Temporary, host: Host) -> None:
@@ -231,6 +268,27 @@ def _delete_made(one: Temporary, host: Host) -> None:
     look = storpool.snapshots_made_by if one.kind == MAKING_SNAPSHOT else storpool.volumes_made_by
     for volume in look(operation, deadline):
         storpool.delete_volume(volume, deadline)
+
+
+_ORDER = (
+    MOVING,
+    MIRROR,
+    USE,
+    ATTACHMENT,
+    TEXT,
+    FILE,
+    PART,
+    MAKING_VOLUME,
+    VOLUME,
+    MAKING_SNAPSHOT,
+    SNAPSHOT,
+    STORE,
+)
+
+
+def in_order(some: Sequence[Temporary]) -> list[Temporary]:
+    """What uses another thing goes before it, whenever it was written down."""
+    return sorted(some, key=lambda one: _ORDER.index(one.kind))
 
 
 _AWAY: Mapping[str, Callable[[Temporary, Host], None]] = {
