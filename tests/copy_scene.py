@@ -253,7 +253,11 @@ class Scene:
         """Where each disk is, and that what it is on is there."""
         root = str(self.fakes.directory)
         return [
-            (target, ID.sub("", disk.path.replace(root, "")), hashlib.sha256(self._at(disk.path).read_bytes()).hexdigest())
+            (
+                target,
+                ID.sub("", disk.path.replace(root, "")),
+                hashlib.sha256(self._at(disk.path).read_bytes()).hexdigest(),
+            )
             for target, disk in disks.items()
         ]
 

@@ -355,7 +355,10 @@ class Images(Protocol):
 
 
 class Secondary(Protocol):
-    """Secondary storage. Any call may raise SecondaryUnavailable."""
+    """Secondary storage. Any call may raise SecondaryUnavailable.
+
+    Files are reached in a store that somebody has acquired; `check` and `local_path` need no such.
+    """
 
     max_image_bytes: int
     """The largest disk, and the largest download, that this host's settings allow."""
@@ -391,14 +394,16 @@ class Secondary(Protocol):
     def create_part(self, store: str, path: str, owner: str) -> Part:
         """Begin a file; one that this owner had begun for this path is begun anew. Directories on the way are made.
 
-        Raises FileExists when there is a file of that name, SecondaryReadOnly, SecondaryFull.
+        Raises FileExists when there is a file of that name, also one that this owner published before the agent died;
+        SecondaryReadOnly, SecondaryFull, ImageRefused (a way that is no chain of directories).
         """
         ...
 
     def publish(self, part: Part) -> int:
         """Flush the file and give it its name, if the store is still what it was; its length in bytes.
 
-        Raises FileExists: nothing that is there is replaced.
+        Raises FileExists: nothing that is there is replaced, and the part is removed. After other failures the part is
+        for `discard_part`.
         """
         ...
 

@@ -74,7 +74,7 @@ class DrySecondary:
     @contextmanager
     def _used(self, store: str) -> Generator[None]:
         """A directory of this host needs no mount: nothing changes."""
-        owner = f"dry run {uuid4()}"
+        owner = f"dry-{uuid4()}"
         self._real.acquire(store, owner)
         try:
             yield

@@ -152,7 +152,7 @@ def _remove_file(one: Temporary, host: Host) -> None:
 @contextmanager
 def _acquired(store: str, one: Temporary, host: Host) -> Generator[None]:
     """For this alone: the job has it, or has released it, or was another run's."""
-    owner = f"{one.command}/{one.kind}"
+    owner = f"{one.command}-{one.kind}"
     host.secondary.acquire(store, owner)
     try:
         yield

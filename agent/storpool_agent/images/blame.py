@@ -33,6 +33,11 @@ def of_copying(failed: ToolFailed, source: Image, target: Image) -> AgentError:
     """What to raise when it copied: what it does not say of reading is of writing."""
     if _READING.search(failed.said) or f"'{source.name}'" in failed.said:
         return _of(failed, source) or failed
+    return of_making(failed, target)
+
+
+def of_making(failed: ToolFailed, target: Image) -> AgentError:
+    """What to raise when it only wrote."""
     if any(one in failed.said for one in FULL) and not target.device:
         return SecondaryFull(f"{failed}: there is no room for {target.name}", file=target.name, said=failed.said)
     return _of(failed, target) or failed

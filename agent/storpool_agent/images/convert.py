@@ -58,6 +58,15 @@ def convert(source: Image, target: Image, task: Task, *, zeroed: bool = False, c
     task.report(size_bytes, size_bytes)
 
 
+def create(image: Image, size_bytes: int, task: Task) -> None:
+    """See Images.create."""
+    try:
+        _create(image, size_bytes, task, compress=False)
+        _flush(image, task)
+    except ToolFailed as failed:
+        raise blame.of_making(failed, image) from failed
+
+
 def _large_enough(source: Image, target: Image, size_bytes: int) -> None:
     room_bytes = device_size(target.descriptor)
     if room_bytes < size_bytes:

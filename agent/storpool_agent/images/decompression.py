@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
-from storpool_agent.images.foreign import ForeignFile
 from storpool_agent.images.child_side import Refusal
+from storpool_agent.images.foreign import ForeignFile
 
 INPUT_BYTES = 256 * 1024
 OUTPUT_BYTES = 1 << 20

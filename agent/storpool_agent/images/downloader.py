@@ -20,8 +20,8 @@ from urllib3.response import BaseHTTPResponse
 
 from storpool_agent.images import worker
 from storpool_agent.images.addresses import Allowed
-from storpool_agent.images.web import Broken, Web, reason, shown
 from storpool_agent.images.child_side import Progress, Refusal, Throttle, write
+from storpool_agent.images.web import Broken, Web, reason, shown
 
 TRIES = 5
 FORGIVEN_BYTES = 16 << 20

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Mapping
 
 from storpool_agent.images import worker
+from storpool_agent.images.child_side import Progress, Refusal
 from storpool_agent.images.foreign import ForeignFile
 from storpool_agent.images.formats import UNPACKED_BY, recognise
 from storpool_agent.images.qcow2 import MAGIC, read_header
 from storpool_agent.images.qcow2_tables import check_tables
-from storpool_agent.images.child_side import Progress, Refusal
 
 
 def inspect(descriptor: int, declared: str, max_size_bytes: int) -> Mapping[str, int | str | bool]:

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Mapping
 
 from storpool_agent.images import worker
+from storpool_agent.images.child_side import Progress, Refusal, Throttle
 from storpool_agent.images.decompression import PackedFile
 from storpool_agent.images.foreign import ForeignFile
 from storpool_agent.images.sparse import SparseFile
-from storpool_agent.images.child_side import Progress, Refusal, Throttle
 
 
 def unpack(source: int, target: int, compression: str, max_bytes: int, bytes_s: int | None) -> Mapping[str, int]:

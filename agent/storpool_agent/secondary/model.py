@@ -15,4 +15,4 @@ class Part:
     owner: str
     """The request that writes it."""
     descriptor: int
-    """Open for reading and writing; closed by `publish` and `discard`."""
+    """Open for reading and writing; closed by `publish`, whatever comes of it, and by `discard_part`."""

@@ -21,8 +21,8 @@ OPTIONS = ",".join(
         # agent's stop, and umount. `soft` fails the call with EIO instead, and a program that does not look at errors
         # loses data: here every write is flushed and read back before the file gets its name.
         "soft",
-        # In tenths of a second; over TCP each wait is longer by as much (nfs(5)): 10 + 20 + 30 + 40 = 100 s. By then most
-        # servers' failover is over, and it is within the 120 s after which a copy that does not move is given up.
+        # In tenths of a second; over TCP each wait is longer by as much (nfs(5)): 10 + 20 + 30 + 40 = 100 s. By then
+        # most servers' failover is over, and it is within the 120 s after which a copy that does not move is given up.
         "timeo=100",
         "retrans=3",
         # nfs(5): otherwise mount.nfs tries for two minutes. The sender knows better whether to try again.

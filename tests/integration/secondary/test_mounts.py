@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from integration.secondary.conftest import EXPORT, Nas
 from mount_helper import NfsServer
+from nas import EXPORT, Nas
 from storpool_agent.errors import SecondaryNotAllowed, SecondaryUnavailable
 from storpool_agent.secondary import mountinfo, mounting
 from storpool_agent.secondary.storage import SecondaryStorage

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from integration.secondary.conftest import Nas
+from nas import Nas
 from storpool_agent.errors import FileExists, SecondaryUnavailable
 from storpool_agent.secondary.storage import SecondaryStorage
 

@@ -19,11 +19,11 @@ from pytest_mock import MockerFixture
 
 from hostile_images import MIB, PACKED, UNPACKED_LIMIT_BYTES, HostilePacked
 from storpool_agent.images import decompression
+from storpool_agent.images.child_side import Refusal
 from storpool_agent.images.decompression import OUTPUT_BYTES, PackedFile
 from storpool_agent.images.foreign import ForeignFile
 from storpool_agent.images.sparse import PIECE_BYTES, SparseFile
 from storpool_agent.images.unpacker import unpack
-from storpool_agent.images.child_side import Refusal
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
 NOISE = os.urandom(MIB)
