@@ -18,7 +18,7 @@ from typing import Any
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
-from storpool_agent.images import worker
+from storpool_agent.images import child_side
 from storpool_agent.images.addresses import Allowed
 from storpool_agent.images.child_side import Progress, Refusal, Throttle, write
 from storpool_agent.images.web import Broken, Web, reason, shown
@@ -189,4 +189,4 @@ def _job(descriptor: int) -> Job:
 
 
 if __name__ == "__main__":
-    worker.run(lambda: fetch(_job(int(sys.argv[1])), int(sys.argv[2])))
+    child_side.run(lambda: fetch(_job(int(sys.argv[1])), int(sys.argv[2])))

@@ -5,7 +5,7 @@
 import sys
 from collections.abc import Mapping
 
-from storpool_agent.images import worker
+from storpool_agent.images import child_side
 from storpool_agent.images.child_side import Progress, Refusal
 from storpool_agent.images.foreign import ForeignFile
 from storpool_agent.images.formats import UNPACKED_BY, recognise
@@ -69,4 +69,4 @@ def _advice(found: str | None) -> str:
 
 
 if __name__ == "__main__":
-    worker.run(lambda: inspect(int(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+    child_side.run(lambda: inspect(int(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

@@ -5,7 +5,7 @@
 import sys
 from collections.abc import Mapping
 
-from storpool_agent.images import worker
+from storpool_agent.images import child_side
 from storpool_agent.images.child_side import Progress, Refusal, Throttle
 from storpool_agent.images.decompression import PackedFile
 from storpool_agent.images.foreign import ForeignFile
@@ -29,6 +29,6 @@ def unpack(source: int, target: int, compression: str, max_bytes: int, bytes_s: 
 
 
 if __name__ == "__main__":
-    worker.run(
+    child_side.run(
         lambda: unpack(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]) or None)
     )

@@ -62,7 +62,7 @@ def test_each_code_is_one_of_the_contract_and_has_its_error() -> None:
 def test_its_answer_is_a_line(
     work: Callable[[], Mapping[str, object]], answer: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    worker.run(work)
+    child_side.run(work)
     assert json.loads(capsys.readouterr().out) == answer
 
 
