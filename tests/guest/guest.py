@@ -106,6 +106,14 @@ class Guest(Machine):
         before all have the last one."""
         self._ask(f"count {' '.join(disks)}")
 
+    def counted(self) -> int:
+        """The last number that `count_on` has written to all of its disks."""
+        return int(self._word("counted"))
+
+    def stop_counting(self) -> int:
+        """The last number: each disk has it, and gets no more. Raises CommandFailed when one could not be written."""
+        return int(self._word("stop-counting"))
+
     def wait_for_files(self, more_than: Mapping[str, int]) -> None:
         """Until each of these disks has more files than that."""
         _wait(
