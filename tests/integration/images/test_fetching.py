@@ -39,8 +39,9 @@ from storpool_agent.errors import (
     ScratchFull,
     SecondaryNotAllowed,
 )
-from storpool_agent.images import downloader, fetching
+from storpool_agent.images import fetching
 from storpool_agent.images.fetching import Origins
+from storpool_agent.images.foreign import downloader
 
 MIB = 1 << 20
 CONTENTS = os.urandom(3 * MIB + 77)
@@ -112,7 +113,7 @@ def test_the_query_is_asked_for_and_shown_to_nobody(site: WebSite, target: Targe
     with pytest.raises(DownloadFailed, match=r"/image answers with status 403") as failed:
         target.fetch(url, HERE)
     assert site.asked[0][0] == "/image?X-Signature=only-for-us&a=b"
-    assert any("storpool_agent.images.downloader" in one for one in shown)
+    assert any("storpool_agent.images.foreign.downloader" in one for one in shown)
     assert "only-for-us" not in f"{shown} {failed.value} {failed.value.facts}"
     assert failed.value.facts == {"url": site.url("/image"), "status": 403}
 

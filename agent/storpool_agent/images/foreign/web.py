@@ -11,8 +11,8 @@ import urllib3
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
-from storpool_agent.images.addresses import Allowed
-from storpool_agent.images.worker import Code, Refusal
+from storpool_agent.images.foreign.addresses import Allowed
+from storpool_agent.images.foreign.reply import Code, Refusal
 
 MAX_REDIRECTS = 5
 CONNECT_TIMEOUT_S = 10.0
