@@ -59,8 +59,8 @@ def nobody(line: str) -> None:
     """Listens to no line."""
 
 
-def run(command: Command, task: Task, on_line: Callable[[str], None] = nobody) -> None:
-    """Run it to its end; `on_line` gets each line of its stdout, in this thread.
+def run(command: Command, task: Task, on_line: Callable[[str], None] = nobody) -> str:
+    """Run it to its end; `on_line` gets each line of its stdout, in this thread. Returns the end of its stderr.
 
     Raises ToolFailed, CopyStalled (nothing moved for the task's time: no byte read or written, no other line said; or
     the command's own time is over), and what the task is interrupted with. An exception of `on_line` ends it, too.
@@ -79,8 +79,10 @@ def run(command: Command, task: Task, on_line: Callable[[str], None] = nobody) -
         raise
     finally:
         process.close()
+    said = process.errors.shown(command.files)
     if process.status != 0:
-        raise _failed(command, process.status, process.errors.shown(command.files))
+        raise _failed(command, process.status, said)
+    return said
 
 
 def output(command: Command, task: Task, *, max_bytes: int) -> str:

@@ -1,0 +1,48 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Whose fault it is that a tool failed, from what it said (LC_ALL=C: the words are strerror's own)."""
+
+import re
+
+from storpool_agent.errors import AgentError, CopyFailed, SecondaryFull, SecondaryUnavailable
+from storpool_agent.images.child import ToolFailed
+from storpool_agent.images.model import Image
+
+FULL = ("No space left on device", "Disk quota exceeded")
+LOST = (
+    "Input/output error",
+    "Stale file handle",
+    "Remote I/O error",
+    "Transport endpoint is not connected",
+    "Read-only file system",
+    "Permission denied",
+    "No such device or address",
+    "Connection timed out",
+    "Host is down",
+)
+_READING = re.compile(r"error while reading|reading at byte|get block status|metadata of source", re.IGNORECASE)
+_DAMAGED = re.compile(r"corrupt", re.IGNORECASE)
+
+
+def of_reading(failed: ToolFailed, source: Image) -> AgentError:
+    """What to raise when it only read."""
+    return _of(failed, source) or failed
+
+
+def of_copying(failed: ToolFailed, source: Image, target: Image) -> AgentError:
+    """What to raise when it copied: what it does not say of reading is of writing."""
+    if _READING.search(failed.said) or f"'{source.name}'" in failed.said:
+        return _of(failed, source) or failed
+    if any(one in failed.said for one in FULL) and not target.device:
+        return SecondaryFull(f"{failed}: there is no room for {target.name}", file=target.name, said=failed.said)
+    return _of(failed, target) or failed
+
+
+def _of(failed: ToolFailed, image: Image) -> AgentError | None:
+    if _DAMAGED.search(failed.said):
+        return CopyFailed(f"{failed}: {image.name} is damaged", file=image.name, said=failed.said)
+    if not any(one in failed.said for one in LOST):
+        return None
+    if image.device:
+        return CopyFailed(f"{failed}: the device {image.name} fails", device=image.name, said=failed.said)
+    return SecondaryUnavailable(f"{failed}: the file {image.name} cannot be used", file=image.name, said=failed.said)

@@ -1,0 +1,58 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""How large the disk in an image is."""
+
+import fcntl
+import json
+import os
+import struct
+from typing import Any
+
+from storpool_agent.errors import ImageRefused
+from storpool_agent.images import nodes
+from storpool_agent.images.child import Command, output
+from storpool_agent.images.launch import Limits
+from storpool_agent.images.model import Image, Task
+
+SECTOR_BYTES = 512
+BLKGETSIZE64 = 0x80081272
+INFO_LIMITS = Limits(address_space_bytes=1 << 30, cpu_s=60)
+"""What cinder allows it (image_conversion_cpu_limit): a header that takes more is meant to do harm."""
+INFO_TIMEOUT_S = 60.0
+INFO_BYTES = 1 << 20
+
+
+def virtual_size(image: Image, task: Task) -> int:
+    """In bytes. A raw file that ends within a sector is a disk with that sector, the rest of it zeroes, as for QEMU.
+
+    Raises ImageRefused for a qcow2 that refers to another file, as well as `child.run` does.
+    """
+    if image.device:
+        return device_size(image.descriptor)
+    if image.format == "raw":
+        length = os.fstat(image.descriptor).st_size
+        return -(-length // SECTOR_BYTES) * SECTOR_BYTES
+    info = _info(image, task)
+    if "backing-filename" in info or "data-file" in info.get("format-specific", {}).get("data", {}):
+        raise ImageRefused(
+            f"{image.name} refers to another file; only an image that is complete is read", file=image.name
+        )
+    return int(info["virtual-size"])
+
+
+def device_size(descriptor: int) -> int:
+    """Of a block device, in bytes."""
+    answer = fcntl.ioctl(descriptor, BLKGETSIZE64, bytes(8))
+    return int(struct.unpack("=Q", answer)[0])
+
+
+def _info(image: Image, task: Task) -> dict[str, Any]:
+    command = Command(
+        ("qemu-img", "info", "--output=json", nodes.source(image)),
+        f"looking into {image.name}",
+        files={image.descriptor: image.name},
+        limits=INFO_LIMITS,
+        timeout_s=INFO_TIMEOUT_S,
+    )
+    found: dict[str, Any] = json.loads(output(command, task, max_bytes=INFO_BYTES))
+    return found

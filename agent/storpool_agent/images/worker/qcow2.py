@@ -1,0 +1,71 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A qemu-nbd for one image, and what it serves.
+
+It gets its listening socket as systemd gives one (LISTEN_FDS), with an address that the kernel chose (autobind): no
+file is made for it that could be left over, and only processes of this network namespace could connect.
+"""
+
+import fcntl
+import os
+import socket
+
+from storpool_agent.images.worker.nbd import Connection
+
+FIRST_LISTEN_FD = 3
+IMAGE_FD_FROM = 10
+"""The image is given a number that does not get into the socket's way."""
+
+
+class Qcow2:
+    """Read by several threads, each with a `reader` of its own; `next_data` is for one at a time."""
+
+    def __init__(self, descriptor: int, node: str, *, direct: bool, connections: int) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+            listening.bind("")
+            listening.listen(connections + 1)
+            address = listening.getsockname()
+            _serve(listening, descriptor, node, direct=direct, connections=connections + 1)
+        self._address = address
+        self._status = Connection(address)
+        self.size_bytes = self._status.size_bytes
+        self._known: list[tuple[int, int, bool]] = []
+
+    def reader(self) -> Connection:
+        return Connection(self._address)
+
+    def next_data(self, offset: int) -> int:
+        """Where the next byte is that may not be zero. Offsets only grow."""
+        while offset < self.size_bytes:
+            for begin, end, zero in self._known:
+                if begin <= offset < end:
+                    if not zero:
+                        return offset
+                    offset = end
+            if offset < self.size_bytes:
+                self._learn(offset)
+        return self.size_bytes
+
+    def _learn(self, offset: int) -> None:
+        self._known = []
+        for length, zero in self._status.extents(offset):
+            self._known.append((offset, offset + length, zero))
+            offset += length
+
+
+def _serve(listening: socket.socket, descriptor: int, node: str, *, direct: bool, connections: int) -> None:
+    """Until this program ends. There is one thread yet, so a fork is safe; LISTEN_PID has to be known before exec."""
+    image = fcntl.fcntl(descriptor, fcntl.F_DUPFD, IMAGE_FD_FROM)
+    handed = fcntl.fcntl(listening.fileno(), fcntl.F_DUPFD, IMAGE_FD_FROM)
+    argv = (
+        *("setpriv", "--pdeathsig", "KILL", "qemu-nbd", "--read-only", "--persistent", f"--shared={connections}"),
+        *(f"--cache={'none' if direct else 'writeback'}", node.replace(f'/fd/{descriptor}"', f'/fd/{image}"')),
+    )
+    if os.fork() == 0:
+        try:
+            os.dup2(handed, FIRST_LISTEN_FD, inheritable=True)
+            os.execvpe(argv[0], argv, {**os.environ, "LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})  # noqa: S606
+        finally:
+            os._exit(127)
+    os.close(image)
+    os.close(handed)
