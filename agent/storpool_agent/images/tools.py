@@ -2,12 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The image tools, as handlers have them (host.Images). Each is a module of its own."""
 
-from storpool_agent.images import convert, hashing
-from storpool_agent.images.model import Image, Task
+from collections.abc import Sequence
+from pathlib import Path
+
+from storpool_agent.images import convert, fetching, hashing, inspection, unpacking
+from storpool_agent.images.fetching import Origins
+from storpool_agent.images.model import Image, Look, Task
+from storpool_commands.images import Compression
 
 
 class ImageTools:
     """Without state: any thread may call any method, several at a time."""
+
+    def __init__(self, allowed_hosts: Sequence[str] = (), authorities: Path | None = None) -> None:
+        """`allowed_hosts`: names, addresses and networks that downloads may come from though they are not public.
+        `authorities`: a file of certificates that sign those of web servers; default: the system's."""
+        self._origins = Origins(allowed_hosts, authorities)
+
+    def inspect(self, image: Image, task: Task, *, max_size_bytes: int) -> Look:
+        return inspection.inspect(image, task, max_size_bytes=max_size_bytes)
 
     def convert(
         self, source: Image, target: Image, task: Task, *, zeroed: bool = False, compress: bool = False
@@ -19,3 +32,9 @@ class ImageTools:
 
     def checksum(self, image: Image, algorithm: str, task: Task) -> str:
         return hashing.checksum(image, algorithm, task)
+
+    def unpack(self, packed: Image, compression: Compression, target: int, task: Task, *, max_bytes: int) -> None:
+        unpacking.unpack(packed, compression, target, task, max_bytes=max_bytes)
+
+    def fetch(self, url: str, target: int, task: Task, *, max_bytes: int) -> None:
+        fetching.fetch(url, target, task, max_bytes=max_bytes, origins=self._origins)
