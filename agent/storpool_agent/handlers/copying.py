@@ -57,6 +57,10 @@ def closed_after(*descriptors: int) -> Generator[None]:
             os.close(descriptor)
 
 
+def _nobody(_done: int, _total: int | None) -> None:
+    """The copy itself is reported, not what is done beside it."""
+
+
 def file_length(descriptor: int) -> int:
     return os.fstat(descriptor).st_size
 
@@ -117,7 +121,7 @@ class Copy:
         outer = self.attempt.interrupt
         ended = Interrupt(outer.deadline)
         outer.tell(lambda: ended.set(outer.reason or InterruptedError()))
-        task = replace(self.task("copy"), interrupt=ended, report=lambda _done, _total: None)
+        task = replace(self.task("copy"), interrupt=ended, report=_nobody)
         with ThreadPoolExecutor(1, thread_name_prefix="hash") as thread:
             future = thread.submit(work, task)
             try:
