@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from domains_contract import LARGE_BYTES, MIB, Copy, copy, disk, soon, to
-from private_libvirtd import PrivateLibvirtd
+from private_libvirtd import PrivateLibvirtd, unwritable
 from real_lab import RealLab, background, wait_for
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains import mirroring, progress
@@ -19,6 +19,7 @@ from storpool_agent.domains.model import DiskInDomain, Domain
 from storpool_agent.errors import (
     BlockJobFailed,
     Cancelled,
+    LibvirtRefused,
     LibvirtTimeout,
     LibvirtUnavailable,
     VmBusy,
@@ -135,6 +136,19 @@ def test_a_pivot_whose_answer_is_lost_is_read_back(
         private_libvirtd.kill()
         private_libvirtd.start()
         assert pivoting.result(60) == replace(there, path=target.path)
+
+
+def test_a_configuration_that_could_not_be_written_is_finished_by_the_next_pivot(
+    own_lab: RealLab, private_libvirtd: PrivateLibvirtd, vm: Domain
+) -> None:
+    old, target = own_lab.device(), to(own_lab.device())
+    own_lab.domains.plug(vm, replace(disk(old), config=False), soon())
+    there = own_lab.domains.plug(vm, disk(own_lab.other_path(old)), soon())
+    own_lab.domains.mirror(there, target, copy(), soon())
+    with unwritable(private_libvirtd.root / "etc" / "qemu"), pytest.raises(LibvirtRefused):
+        own_lab.domains.pivot(there, target, soon())
+    assert [(one.live, one.config) for one in own_lab.domains.having([target.path], soon())] == [(True, False)]
+    assert own_lab.domains.pivot(there, target, soon()) == replace(there, path=target.path)
 
 
 def test_a_copy_whose_beginning_hangs_is_never_left_behind(
