@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from fake_images import block_hash
-from guest import Disk, Guest, pattern_checksum
+from guest import Disk, Guest, pattern, pattern_checksum
 from integration.agent.copy_lab import MIB, SIZE, CopyLab, contents
 from integration.agent.test_template_rows import checksum
 from raw_client import raw_client
@@ -147,8 +147,8 @@ def test_the_same_request_again_has_the_same_answer(lab: CopyLab) -> None:
 
 def test_progress_is_told_while_a_copy_runs(lab: CopyLab) -> None:
     """To the sender, and to whoever asks by the control queue, which waits behind no copy."""
-    snapshot = lab.snapshot(contents("slow") + contents("slower"))
-    command = BackupSnapshot(snapshot=snapshot, target=lab.nfs.image("slow"), format="raw", bandwidth_bytes_s=4 * MIB)
+    snapshot = lab.snapshot(pattern(0, 40, "more than qemu-img has in flight"))
+    command = BackupSnapshot(snapshot=snapshot, target=lab.nfs.image("slow"), format="raw", bandwidth_bytes_s=8 * MIB)
     request_id = uuid4()
     told: list[Accepted | Progress] = []
     asked: list[JobProgress] = []

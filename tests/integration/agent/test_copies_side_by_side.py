@@ -63,7 +63,7 @@ def test_two_backups_of_one_snapshot_share_its_attachment_and_the_mount(lab: Cop
 
 def test_a_snapshot_is_not_detached_or_deleted_under_the_job_that_copies_it(lab: CopyLab) -> None:
     snapshot = lab.snapshot(DATA)
-    job = lab.begin(backup(lab, snapshot, "refused", 4))
+    job = lab.begin(backup(lab, snapshot, "refused", 2))
     lab.wait_until_copying(job)
     commands: list[CommandModel[Any]] = [DisconnectPhysicalDisk(snapshot=snapshot), DeleteSnapshot(snapshot=snapshot)]
     for command in commands:
@@ -78,7 +78,7 @@ def test_a_snapshot_is_not_detached_or_deleted_under_the_job_that_copies_it(lab:
 
 def test_who_connects_a_snapshot_while_it_is_copied_keeps_it(lab: CopyLab) -> None:
     snapshot = lab.snapshot(DATA)
-    job = lab.begin(backup(lab, snapshot, "kept", 4))
+    job = lab.begin(backup(lab, snapshot, "kept", 2))
     lab.wait_until_copying(job)
     connected = lab.stack.call(ConnectPhysicalDisk(snapshot=snapshot))
     assert not job.reply.done()
