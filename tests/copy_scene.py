@@ -75,7 +75,7 @@ _CHANGES: Mapping[str, tuple[type[AgentError], type[AgentError]]] = {
         (SecondaryUnavailable, SecondaryUnavailable),
     ),
     **dict.fromkeys(("copying", "pivot", "end_mirror"), (LibvirtUnavailable, LibvirtTimeout)),
-    **dict.fromkeys(("add", "strike", "give_away", "note"), (JournalUnavailable, JournalUnavailable)),
+    **dict.fromkeys(("add", "strike", "change", "give_away", "note"), (JournalUnavailable, JournalUnavailable)),
 }
 """What changes anything, and what it raises when it is refused, and when only its answer is lost."""
 

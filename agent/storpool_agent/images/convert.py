@@ -68,7 +68,7 @@ def create(image: Image, size_bytes: int, task: Task) -> None:
 
 
 def _large_enough(source: Image, target: Image, size_bytes: int) -> None:
-    room_bytes = device_size(target.descriptor)
+    room_bytes = device_size(target)
     if room_bytes < size_bytes:
         raise CopyFailed(
             f"the disk in {source.name} has {size_bytes} bytes, {target.name} only {room_bytes}; nothing was written",
