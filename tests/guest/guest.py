@@ -110,6 +110,10 @@ class Guest(Machine):
         """The last number that `count_on` has written to all of its disks."""
         return int(self._word("counted"))
 
+    def wait_for_counted(self, at_least: int) -> None:
+        """Until `count_on` has come so far."""
+        _wait(lambda: self.counted() >= at_least, ANSWER_TIMEOUT_S, f"{self.name} has not counted to {at_least}")
+
     def stop_counting(self) -> int:
         """The last number: each disk has it, and gets no more. Raises CommandFailed when one could not be written."""
         return int(self._word("stop-counting"))

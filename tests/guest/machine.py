@@ -78,6 +78,14 @@ class Machine:
         disks = domain.findall("./devices/disk")
         return {_attribute(disk, "target", "dev"): Path(_attribute(disk, "source", "dev", "file")) for disk in disks}
 
+    def unplug(self, target: str) -> None:
+        """Ask for a disk, wherever it leads to, out of the running machine and out of its configuration."""
+        domain = ET.fromstring(self.domain.XMLDesc())  # noqa: S314 (libvirt wrote it)
+        for disk in domain.findall("./devices/disk"):
+            if _attribute(disk, "target", "dev") == target:
+                flags = libvirt.VIR_DOMAIN_AFFECT_LIVE | (libvirt.VIR_DOMAIN_AFFECT_CONFIG if self._persistent else 0)
+                self.domain.detachDeviceFlags(ET.tostring(disk, encoding="unicode"), flags)
+
     def limits(self, target: str, *, inactive: bool = False) -> dict[str, int | str]:
         """Of a disk, as libvirt says."""
         return self.domain.blockIoTune(
