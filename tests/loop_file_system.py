@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 MIB = 1 << 20
+IMAGE = "image"
 COMMAND_TIMEOUT_S = 30.0
 Kind = Literal["ext4", "xfs"]
 SMALLEST_MIB: dict[Kind, int] = {"ext4": 16, "xfs": 300}
@@ -46,11 +47,16 @@ class LoopFileSystem:
         """As a disk that fails does: every call is EIO from now on. XFS alone."""
         _run("xfs_io", "-x", "-c", "shutdown", str(self.path))
 
+    def mount_again(self) -> None:
+        """As after a repair: what was flushed is there. Nobody may use it meanwhile."""
+        _run("umount", str(self.path))
+        _run("mount", "-o", "loop", str(self.path.parent / IMAGE), str(self.path))
+
 
 @contextmanager
 def loop_file_system(kind: Kind) -> Generator[LoopFileSystem]:
     with tempfile.TemporaryDirectory(prefix=f"{kind}-") as directory:
-        image, point = Path(directory, "image"), Path(directory, "mounted")
+        image, point = Path(directory, IMAGE), Path(directory, "mounted")
         point.mkdir()
         with image.open("wb") as file:
             file.truncate(SMALLEST_MIB[kind] * MIB)

@@ -1,0 +1,250 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Copy jobs on secondary storage that is full, gone, lost, read-only, frozen, or changed by others meanwhile."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from integration.agent import copy_jobs
+from integration.agent.copies import DISK_BYTES, SLOW_BYTES_S, WAIT_S, Depot, running_depot
+from integration.agent.copy_jobs import Make
+from integration.agent.refusals import nothing_changes, refused
+from nas import Nas, running_nas
+from real_lab import wait_for
+from storpool_commands.copies import BackupSnapshot, DownloadVolume
+from storpool_commands.errors import ErrorCode
+from storpool_commands.images import ImageSource, StoredImage
+
+MIB = 1 << 20
+COMMAND_TIMEOUT_S = 30.0
+
+
+@dataclass
+class Yard:
+    """A server with a small disk, and a depot on its export."""
+
+    nas: Nas
+    depot: Depot
+
+    @property
+    def local(self) -> Depot:
+        """The same files, as a directory of the host."""
+        return replace(self.depot, store=f"file://{self.depot.files}")
+
+
+@pytest.fixture(scope="module")
+def stopped(nfs_client: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    with running_nas("xfs", tmp_path_factory.mktemp("nas")) as nas:
+        secondary = {"nfs_servers": [nas.server.name]}
+        with running_depot(nas.files, store=nas.store, start=False, secondary=secondary) as depot:
+            yield Yard(nas, depot)
+
+
+@pytest.fixture
+def yard(stopped: Yard) -> Iterator[Yard]:
+    with stopped.depot.running_agent():
+        yield stopped
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True, timeout=COMMAND_TIMEOUT_S)
+
+
+def slow(depot: Depot, make: Make) -> tuple[copy_jobs.CopyJob, str]:
+    """A job in the middle of its copy."""
+    job = make(depot, bandwidth_bytes_s=SLOW_BYTES_S)
+    request_id = depot.send(job.command)
+    depot.wait_copying(request_id)
+    return job, request_id
+
+
+def end_of_another_copy(depot: Depot) -> None:
+    """What was left over is tried again then, sooner than after its pause."""
+    job = copy_jobs.backup(depot)
+    job.assert_done_once(job.result_of(depot.raw.reply(depot.send(job.command))))
+
+
+@pytest.mark.parametrize("make", [copy_jobs.backup, copy_jobs.copy_volume, copy_jobs.template_from_volume])
+def test_a_store_that_is_full_from_the_start_is_said_to_be(yard: Yard, make: Make) -> None:
+    job = make(yard.depot)
+    yard.nas.disk.fill()
+    reply = yard.depot.reply(yard.depot.send(job.command))
+    yard.nas.disk.free()
+    assert_full(reply)
+    job.assert_not_done()
+
+
+def test_a_store_that_fills_up_under_a_copy_keeps_nothing_of_it(yard: Yard) -> None:
+    job, request_id = slow(yard.depot, copy_jobs.backup)
+    yard.nas.disk.fill()
+    reply = yard.depot.reply(request_id)
+    yard.nas.disk.free()
+    assert_full(reply)
+    job.assert_not_done()
+
+
+def assert_full(reply: dict[str, object]) -> None:
+    refused(reply, ErrorCode.SECONDARY_FULL, says=("No space left on device",))
+    facts = reply["facts"]
+    assert isinstance(facts, dict)
+    assert facts["free_bytes"] < DISK_BYTES
+
+
+@pytest.mark.parametrize("make", [copy_jobs.backup, copy_jobs.download_volume])
+def test_a_server_that_fails_ends_the_copy_and_what_it_keeps_goes_when_it_is_back(yard: Yard, make: Make) -> None:
+    _job, request_id = slow(yard.depot, make)
+    yard.nas.disk.shut_down()
+    reply = yard.depot.raw.reply(request_id)
+    left = yard.depot.rows()
+    yard.nas.disk.mount_again()
+    refused(reply, ErrorCode.SECONDARY_UNAVAILABLE, side_effects="partial" if left else "none")
+    end_of_another_copy(yard.depot)
+    yard.depot.wait_nothing_left()
+
+
+def test_a_mount_that_is_lost_under_a_copy_leaves_nothing_in_the_directory_below(yard: Yard) -> None:
+    depot = yard.depot
+    _job, request_id = slow(depot, copy_jobs.backup)
+    (point,) = (line.removeprefix("mount ") for line in depot.mounts())
+    run("umount", "--lazy", point)
+    reply = depot.raw.reply(request_id)
+    refused(reply, ErrorCode.SECONDARY_UNAVAILABLE, says=(depot.store,), side_effects="partial")
+    assert not [each for each in depot.mount_dir.rglob("*") if not each.is_dir()]
+    end_of_another_copy(depot)
+    depot.wait_nothing_left()
+
+
+def test_a_directory_that_is_unmounted_under_a_copy_is_not_written_to(yard: Yard, tmp_path: Path) -> None:
+    """A `file://` store is mounted by who runs the host, or not; what is in its place then is the host's own disk."""
+    point = yard.depot.files / "mounted"
+    inner = yard.nas.disk.path / "inner"
+    for each in (point, inner):
+        each.mkdir()
+    run("mount", "--bind", str(tmp_path), str(point))
+    depot = replace(yard.depot, files=point, store=f"file://{point}")
+    _job, request_id = slow(depot, copy_jobs.backup)
+    run("umount", "--lazy", str(point))
+    refused(depot.raw.reply(request_id), ErrorCode.SECONDARY_UNAVAILABLE, side_effects="partial")
+    assert list(point.iterdir()) == []
+    run("mount", "--bind", str(tmp_path), str(point))
+    end_of_another_copy(yard.depot)
+    depot.wait_nothing_left()
+    assert depot.names() == set()
+    run("umount", str(point))
+    for each in (point, inner):
+        each.rmdir()
+
+
+@pytest.mark.parametrize("make", [copy_jobs.backup, copy_jobs.template_from_snapshot, copy_jobs.move_to_file])
+def test_a_store_that_is_read_only_is_said_to_be(yard: Yard, make: Make) -> None:
+    job = make(yard.local)
+    run("mount", "-o", "remount,ro", str(yard.nas.disk.path))
+    reply = yard.depot.reply(yard.depot.send(job.command))
+    run("mount", "-o", "remount,rw", str(yard.nas.disk.path))
+    refused(reply, ErrorCode.SECONDARY_READ_ONLY, says=("read-only",))
+    job.assert_not_done()
+
+
+@pytest.mark.parametrize("store", ["file:///etc", "nfs://elsewhere.test/export"])
+def test_a_store_that_the_settings_do_not_allow_is_not_touched(yard: Yard, store: str) -> None:
+    depot = yard.depot
+    snapshot = depot.snapshot(bytes(MIB))
+    with nothing_changes(depot.stack):
+        for command in (
+            BackupSnapshot(snapshot=snapshot, target=StoredImage(store=store, path="image")),
+            DownloadVolume(source=ImageSource(store=store, path="hostname", format="raw"), template="dev"),
+        ):
+            reply = depot.reply(depot.send(command))
+            refused(reply, ErrorCode.SECONDARY_NOT_ALLOWED, says=("settings",), facts={"store": store})
+
+
+@pytest.mark.parametrize("make", [copy_jobs.backup, copy_jobs.copy_volume, copy_jobs.move_to_file])
+def test_a_file_that_is_there_is_kept_and_nothing_is_copied(yard: Yard, make: Make) -> None:
+    depot = yard.depot
+    job = make(depot)
+    assert job.image is not None
+    there = depot.files / job.image.path
+    there.parent.mkdir()
+    there.write_text("somebody's")
+    reply = depot.reply(depot.send(job.command))
+    refused(reply, ErrorCode.FILE_EXISTS, facts={"store": depot.store, "path": job.image.path})
+    assert "copy" not in {step["step"] for step in reply["steps"]}
+    assert there.read_text() == "somebody's"
+    there.unlink()
+    job.assert_not_done()
+
+
+def test_of_two_copies_to_one_path_one_wins(yard: Yard) -> None:
+    depot = yard.depot
+    first = copy_jobs.backup(depot, bandwidth_bytes_s=SLOW_BYTES_S * 4)
+    second = copy_jobs.backup(depot, bandwidth_bytes_s=SLOW_BYTES_S * 4, target=first.image)
+    requests = [depot.send(job.command) for job in (first, second)]
+    for request_id in requests:
+        depot.wait_copying(request_id)
+    replies = [depot.raw.reply(request_id) for request_id in requests]
+    depot.assert_nothing_left()
+    (winner,) = (n for n, reply in enumerate(replies) if reply["status"] == "success")
+    refused(replies[1 - winner], ErrorCode.FILE_EXISTS, facts={"store": depot.store, "path": first.command.target.path})
+    assert depot.read(first.command.target.path, "qcow2") == (first, second)[winner].data
+
+
+@pytest.mark.parametrize("make", [copy_jobs.download_volume, copy_jobs.download_template])
+def test_a_source_that_is_gone_after_a_crash_is_not_found_and_its_volume_goes(yard: Yard, make: Make) -> None:
+    depot = yard.depot
+    job, request_id = slow(depot, make)
+    depot.agent.kill()
+    (depot.files / job.command.source.path).unlink()
+    depot.agent.start()
+    reply = depot.reply(request_id)
+    refused(reply, ErrorCode.IMAGE_NOT_FOUND, says=(job.command.source.path,))
+    assert set(depot.objects()) == job.objects
+
+
+@pytest.mark.parametrize("image_format", ["raw", "qcow2"])
+def test_a_source_that_is_cut_off_under_the_copy_is_never_a_success(yard: Yard, image_format: str) -> None:
+    depot = yard.depot
+    job = copy_jobs.download_volume(depot, bandwidth_bytes_s=SLOW_BYTES_S, image_format=image_format)
+    request_id = depot.send(job.command)
+    depot.wait_copying(request_id)
+    os.truncate(depot.files / job.command.source.path, MIB)
+    reply = depot.reply(request_id)
+    assert reply["status"] == "failure"
+    assert reply["code"] in {
+        ErrorCode.COPY_MISMATCH,
+        ErrorCode.COPY_FAILED,
+        ErrorCode.IMAGE_NOT_FOUND,
+        ErrorCode.SECONDARY_UNAVAILABLE,
+    }
+    assert set(depot.objects()) == job.objects
+
+
+def test_a_store_that_stands_still_is_given_up(yard: Yard) -> None:
+    """A frozen file system lets nobody who writes come back, not even by SIGKILL: as soon as it is thawed they end."""
+    depot = yard.depot
+    job = copy_jobs.backup(depot, bandwidth_bytes_s=SLOW_BYTES_S, stall_timeout_s=1)
+    request_id = depot.send(job.command)
+    depot.wait_copying(request_id)
+    run("fsfreeze", "--freeze", str(yard.nas.disk.path))
+    try:
+        wait_for(lambda: any(map(told_to_end, depot.processes())), WAIT_S)
+    finally:
+        run("fsfreeze", "--unfreeze", str(yard.nas.disk.path))
+    reply = depot.reply(request_id)
+    refused(reply, ErrorCode.COPY_STALLED, facts={"stall_timeout_s": 1.0})
+    job.assert_not_done()
+
+
+def told_to_end(pid: int) -> bool:
+    """SIGTERM or SIGKILL waits for it."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask & (1 << number - 1) for mask in masks for number in (signal.SIGTERM, signal.SIGKILL))
