@@ -46,6 +46,7 @@ from storpool_commands.copies import (
 )
 from storpool_commands.disks import AttachDisk
 from storpool_commands.envelope import Failure, Request, Success
+from storpool_commands.errors import ErrorCode
 from storpool_commands.images import ImageSource, StoredImage
 from storpool_commands.labels import OPERATION, WRITING
 
@@ -75,7 +76,7 @@ _CHANGES: Mapping[str, tuple[type[AgentError], type[AgentError]]] = {
         (SecondaryUnavailable, SecondaryUnavailable),
     ),
     **dict.fromkeys(("copying", "pivot", "end_mirror"), (LibvirtUnavailable, LibvirtTimeout)),
-    **dict.fromkeys(("add", "strike", "give_away", "note"), (JournalUnavailable, JournalUnavailable)),
+    **dict.fromkeys(("add", "strike", "change", "give_away", "note"), (JournalUnavailable, JournalUnavailable)),
 }
 """What changes anything, and what it raises when it is refused, and when only its answer is lost."""
 
@@ -173,6 +174,21 @@ class Scene:
         self.fakes.domains.on_copy = self._mirrored
         return machine
 
+    def at(self, place: StoredImage = TARGET) -> Path:
+        """Where a file of a store is."""
+        return self.fakes.secondary.files(place.store) / place.path
+
+    def meanwhile(self, call: str, do: Callable[[], object]) -> None:
+        """Have something happen when this tool for images is called for the first time."""
+        real = getattr(self.fakes.images, call)
+
+        def called(*args: Any, **settings: Any) -> Any:
+            setattr(self.fakes.images, call, real)
+            do()
+            return real(*args, **settings)
+
+        setattr(self.fakes.images, call, called)
+
     # what is done
 
     def run(self, life: Life | None = None, attempt: int = 1) -> Success | Failure:
@@ -186,6 +202,24 @@ class Scene:
     def plan(self) -> Success | Failure:
         """As a dry run."""
         return dispatch.execute(self.request, dry(self.fakes.host), DryAttempt(self.request, self.journal, 1))
+
+    def fail(self, code: ErrorCode, side_effects: str = "none") -> Failure:
+        """Run it; when it says that it has left nothing, nothing is left."""
+        reply = self.run()
+        assert isinstance(reply, Failure), reply
+        assert (reply.code, reply.side_effects) == (code, side_effects), reply
+        if side_effects == "none":
+            assert self.state() == self.before
+        return reply
+
+    def succeed(self) -> Any:
+        """Run it; nothing temporary is left."""
+        reply = self.run()
+        assert isinstance(reply, Success), reply
+        assert self.journal.temporaries.of(str(self.request.id)) == []
+        assert self.fakes.secondary.acquired == {}
+        assert not any(WRITING in each.tags for each in self.fakes.storpool.volumes.values())
+        return reply.result
 
     def sweep(self) -> None:
         """What is left when the request has its reply is taken away."""
@@ -208,7 +242,8 @@ class Scene:
         devices, domains, images, secondary = parts
         journal: Any = Mortal(self.journal, life)
         host = Host("kvm1", storpool, devices, domains, fakes.pools, images, secondary)
-        return host, Attempt(self.request, journal, attempt, HeldTurns(Locks(), []))
+        self.attempt = Attempt(self.request, journal, attempt, HeldTurns(Locks(), []))
+        return host, self.attempt
 
     def _mirrored(self, disk: DiskInDomain, target: MirrorTarget, task: Task) -> None:
         self.life.call("copying", task.interrupt.check)
@@ -246,8 +281,11 @@ class Scene:
         told = sorted((name, machine.get(value, value)) for name, value in tags.items())
         return (*settings, str(told), self._contents(volume.global_id))
 
+    def contents(self, global_id: str) -> bytes:
+        return self.fakes.storpool.disks[global_id].read()
+
     def _contents(self, global_id: str) -> str:
-        return hashlib.sha256(self.fakes.storpool.disks[global_id].read()).hexdigest()[:8]
+        return hashlib.sha256(self.contents(global_id)).hexdigest()[:8]
 
     def _use(self, disks: Mapping[str, Disk]) -> list[tuple[str, str, str]]:
         """Where each disk is, and that what it is on is there."""

@@ -8,8 +8,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -118,6 +118,16 @@ def private_libvirtd() -> Iterator[PrivateLibvirtd]:
         yield libvirtd
     finally:
         libvirtd.close()
+
+
+@contextmanager
+def unwritable(directory: Path) -> Generator[None]:
+    """Even for root."""
+    subprocess.run(["chattr", "+i", str(directory)], check=True, timeout=10)
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", str(directory)], check=True, timeout=10)
 
 
 def _end(pid: int) -> None:

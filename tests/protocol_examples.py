@@ -29,6 +29,7 @@ STORY = "## Commands\n"
 MACHINE, MACHINE_UUID = "web-1", "e5f570c2-4e43-4630-b2e0-8657bee8bbc2"
 TEMPLATE = "debian-12"
 OWN_API = "10.0.0.1:81"
+STORE = "nfs://10.0.0.6/secondary"
 OTHER_API, OTHER_TOKEN = "10.0.0.5:81", "s3cret"
 ANY_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 
@@ -48,6 +49,7 @@ PASSING = frozenset(
         "qemu",
         "capacityBytes",
         "freeBytes",
+        "fileSizeBytes",
     }
 )
 """Fields that are not the same in two runs."""
@@ -82,7 +84,12 @@ def stage() -> Iterator["Stage"]:
     with ExitStack() as parts:
         directory = Path(parts.enter_context(TemporaryDirectory(prefix="protocol-")))
         directory.chmod(0o755)  # QEMU enters it
-        stack = parts.enter_context(running_stack(device_root=directory / "dev", log={"level": "info"}))
+        store = directory / "secondary"
+        store.mkdir()
+        secondary = {"directories": [str(store)], "mount_dir": str(directory / "mounts")}
+        stack = parts.enter_context(
+            running_stack(device_root=directory / "dev", log={"level": "info"}, secondary=secondary)
+        )
         other = parts.enter_context(running_devcluster({1: None}, options=["--cluster-id", "e.f"]))
         origin = stack.storpool.create(2 << 30, template="dev")
         body = {"name": TEMPLATE, "tags": {"cs": "template"}}
@@ -90,7 +97,7 @@ def stage() -> Iterator["Stage"]:
         stack.storpool.attach(stack.storpool.create(1 << 30, template="dev", name="left1"))
         guest = parts.enter_context(Guest())
         client = parts.enter_context(raw_client(stack.amqp_url))
-        yield Stage(stack, other, guest, client)
+        yield Stage(stack, other, guest, client, store)
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,8 @@ class Stage:
     other: DevclusterProcess
     guest: Guest
     client: RawClient
+    store: Path
+    """A directory in the place of an NFS server: the agent knows the difference, the document need not."""
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reply, in the document's words."""
@@ -124,6 +133,7 @@ class Stage:
             (self.other.api, OTHER_API),
             (self.other.token, OTHER_TOKEN),
             (self.stack.storpool.api, OWN_API),
+            (f"file://{self.store}", STORE),
         ]
 
 

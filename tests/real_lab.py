@@ -42,7 +42,10 @@ class RealLab:
 
     def guest(self, hardware: Hardware | None = None, *, persistent: bool = True) -> Guest:
         """One that has booted and answers."""
-        guest = Guest(hardware=hardware or Hardware(), persistent=persistent, uri=self.uri)
+        return self.adopt(Guest(hardware=hardware or Hardware(), persistent=persistent, uri=self.uri))
+
+    def adopt(self, guest: Guest) -> Guest:
+        """Boot it, and end it with the lab."""
         self.machines[guest.uuid] = self._ending.enter_context(guest)
         return guest
 

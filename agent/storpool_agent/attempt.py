@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One attempt at one request: its steps, its notes, its cancel."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from time import monotonic, time
@@ -31,6 +31,8 @@ class Rows(Protocol):
     def add(self, one: Temporary) -> None: ...
 
     def strike(self, one: Temporary) -> None: ...
+
+    def change(self, *, add: Sequence[Temporary] = (), strike: Sequence[Temporary] = ()) -> None: ...
 
     def of(self, command: str) -> list[Temporary]: ...
 
@@ -135,21 +137,21 @@ class Attempt:
         crash_point(f"{self._command}/{name}:done")
 
     @contextmanager
-    def undo(self, name: str) -> Generator[None]:
-        """Take a step back because a later one has failed; that failure is raised on, whatever happens here."""
+    def undo(self, *names: str) -> Generator[None]:
+        """Take steps back because a later one has failed; that failure is raised on, whatever happens here."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - the first failure is the one to report; this one is in the log
-            log.error("undo failed", step=name, reason=str(error))  # noqa: TRY400 - one line, for the admin
+            log.error("undo failed", step=names[0], reason=str(error))  # noqa: TRY400 - one line, for the admin
             return
         self._steps = [
-            (step.model_copy(update={"status": "undone"}), False) if step.step == name else (step, changed)
+            (step.model_copy(update={"status": "undone"}), False) if step.step in names else (step, changed)
             for step, changed in self._steps
         ]
 
-    def over(self, name: str) -> None:
-        """Nothing is left of what a step did, as it was meant to be."""
-        self._steps = [(step, changed and step.step != name) for step, changed in self._steps]
+    def over(self, *names: str) -> None:
+        """Nothing is left of what these steps did, as it was meant to be."""
+        self._steps = [(step, changed and step.step not in names) for step, changed in self._steps]
 
     def note(self, kind: str, target: str) -> None:
         """Write down what this command is about to make, before it makes it."""
@@ -211,7 +213,17 @@ class Attempt:
 
     def stays(self, kind: str, target: str) -> None:
         """It is not to be taken away any more."""
-        self.temporaries.strike(Temporary(self.request_id, kind, target))
+        self.all_stay((kind, target))
+
+    def instead(self, new: Sequence[tuple[str, str]], old: Sequence[tuple[str, str]]) -> None:
+        """Have other rows tell of the same things, from one moment to the next."""
+        rows = [[Temporary(self.request_id, *one) for one in some] for some in (new, old)]
+        self.temporaries.change(add=rows[0], strike=rows[1])
+        crash_point(f"{self._command}/making-{new[0][0]}")
+
+    def all_stay(self, *made: tuple[str, str]) -> None:
+        """As `stays`, in one moment: all of it or none is there after a crash."""
+        self.temporaries.change(strike=[Temporary(self.request_id, *one) for one in made])
 
     # its end before time
 

@@ -290,6 +290,7 @@ class Jobs:
                 turns = HeldTurns(self._locks, job.turns)
                 job.attempt = kind(job.request, self._journal, job.attempts + 1, turns, job.meter.note)
                 if job.bulk:
+                    job.meter.note("preparing", None, None)
                     _ = job.attempt.interrupt  # there before anybody can want to end it
                     if self._ending.is_set():
                         job.attempt.end(AgentStopping())

@@ -53,7 +53,7 @@ class Leftovers:
         """Whether anything is left to be taken away."""
         try:
             left = self._journal.temporaries.left()
-            for one in left:
+            for one in temporaries.in_order(left):
                 if not self._stopped:
                     self._take_away(one)
             self._host.secondary.sweep()

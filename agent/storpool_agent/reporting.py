@@ -86,11 +86,11 @@ class Reporting:
         return messages
 
     def _event(self, job: Job, reading: JobProgress) -> Message:
-        name = f"progress.{job.request.body.command}"
+        name = topology.progress_event(job.request.body.command)
         event = envelope.Event(
             id=str(uuid4()),
             source=f"/hosts/{self._host}",
-            type=f"com.storpool.agent.{name}",
+            type=topology.event_type(name),
             time=datetime.now(UTC),
             subject=_id(job),
             data=reading.model_dump(by_alias=True),

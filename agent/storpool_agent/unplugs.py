@@ -18,6 +18,7 @@ from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Journal, PendingUnplug
 from storpool_agent.locks import volume_key
 from storpool_agent.outbox import Outbox
+from storpool_commands import topology
 from storpool_commands.envelope import Event
 from storpool_commands.references import Reference
 
@@ -112,7 +113,7 @@ class Unplugs:
         return Event(
             id=str(uuid4()),
             source=f"/hosts/{self._host.name}",
-            type=f"com.storpool.agent.{DETACHED}",
+            type=topology.event_type(DETACHED),
             time=datetime.now(UTC),
             subject=pending.global_id,
             data={"volume": pending.global_id, "vm": pending.vm, "request": pending.command},

@@ -38,8 +38,8 @@ class Copied(AnswerModel):
     virtual_size_bytes: int
     """Of the disk that was copied."""
     block_hash: str | None
-    """Of its contents, the same on both sides: see BlockHash. Null after a live migration, whose contents change, and
-    when StorPool moved the data by itself."""
+    """Of its contents, the same on both sides; docs/protocol.md says how to compute it. Null after a live migration,
+    whose contents change, and when StorPool moved the data by itself."""
     copies: int
     """How often the copy was begun: more than once when the agent died meanwhile, since a copy begins from its start.
     0: the agent copied nothing."""

@@ -12,6 +12,7 @@ import itertools
 import textwrap
 from collections.abc import Iterator
 from functools import cache
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -21,7 +22,7 @@ from storpool_commands.wire import WireModel
 @cache
 def describe() -> tuple[type[BaseModel], ...]:
     """Give every field of every model its description, once; returns the models, those that others use first."""
-    models = tuple(dict.fromkeys(_models(WireModel)))
+    models = tuple(sorted(dict.fromkeys(_models(WireModel)), key=_depth))
     for model in models:
         docs = {name: text for base in reversed(model.__mro__) for name, text in _docs(base).items()}
         for name, field in model.model_fields.items():
@@ -33,6 +34,20 @@ def _models(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
     for model in base.__subclasses__():
         yield model
         yield from _models(model)
+
+
+@cache
+def _depth(model: type[BaseModel]) -> int:
+    """Greater than that of every model inside: a model keeps the descriptions that those had when it was made."""
+    inside = (each for field in model.model_fields.values() for each in _mentioned(field.annotation))
+    return 1 + max(map(_depth, inside), default=0)
+
+
+def _mentioned(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _mentioned(part)
 
 
 @cache

@@ -129,7 +129,8 @@ class ImageSource(WireModel):
     compression: Compression = "none"
     """Of the file as a whole; a qcow2 that is compressed inside is read as it is."""
     checksum: Checksum | None = None
-    """Of the file as it is stored or downloaded. Needed for `http://`, which anybody on the way can change."""
+    """Of the file as it is stored or downloaded: `sha256:<hex>`, or md5, sha1, sha224, sha384, sha512. Needed for
+    `http://`, which anybody on the way can change."""
     block_hash: BlockHash | None = None
     """Of the contents, as backupSnapshot and others return it: what comes out has to have it. With it a raw image may
     begin like an image of another format, as the disk of a guest may; without, that is refused."""

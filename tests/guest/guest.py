@@ -106,6 +106,18 @@ class Guest(Machine):
         before all have the last one."""
         self._ask(f"count {' '.join(disks)}")
 
+    def counted(self) -> int:
+        """The last number that `count_on` has written to all of its disks."""
+        return int(self._word("counted"))
+
+    def wait_for_counted(self, at_least: int) -> None:
+        """Until `count_on` has come so far."""
+        _wait(lambda: self.counted() >= at_least, ANSWER_TIMEOUT_S, f"{self.name} has not counted to {at_least}")
+
+    def stop_counting(self) -> int:
+        """The last number: each disk has it, and gets no more. Raises CommandFailed when one could not be written."""
+        return int(self._word("stop-counting"))
+
     def wait_for_files(self, more_than: Mapping[str, int]) -> None:
         """Until each of these disks has more files than that."""
         _wait(

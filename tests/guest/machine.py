@@ -76,7 +76,15 @@ class Machine:
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE if inactive else 0
         domain = ET.fromstring(self.domain.XMLDesc(flags))  # noqa: S314 (libvirt wrote it)
         disks = domain.findall("./devices/disk")
-        return {_attribute(disk, "target"): Path(_attribute(disk, "source")) for disk in disks}
+        return {_attribute(disk, "target", "dev"): Path(_attribute(disk, "source", "dev", "file")) for disk in disks}
+
+    def unplug(self, target: str) -> None:
+        """Ask for a disk, wherever it leads to, out of the running machine and out of its configuration."""
+        domain = ET.fromstring(self.domain.XMLDesc())  # noqa: S314 (libvirt wrote it)
+        for disk in domain.findall("./devices/disk"):
+            if _attribute(disk, "target", "dev") == target:
+                flags = libvirt.VIR_DOMAIN_AFFECT_LIVE | (libvirt.VIR_DOMAIN_AFFECT_CONFIG if self._persistent else 0)
+                self.domain.detachDeviceFlags(ET.tostring(disk, encoding="unicode"), flags)
 
     def limits(self, target: str, *, inactive: bool = False) -> dict[str, int | str]:
         """Of a disk, as libvirt says."""
@@ -119,9 +127,10 @@ class SilentGuest(Machine):
     """Nothing to boot: it sits in its BIOS, which never answers a hot-unplug request. `reset` lets go."""
 
 
-def _attribute(disk: ET.Element, tag: str) -> str:
+def _attribute(disk: ET.Element, tag: str, *names: str) -> str:
+    """The first of these that it has; a disk in a file has another than one on a device."""
     element = disk.find(tag)
-    return "" if element is None else element.get("dev", "")
+    return "" if element is None else next((element.get(name, "") for name in names if element.get(name)), "")
 
 
 def _remove(domain: libvirt.virDomain) -> None:

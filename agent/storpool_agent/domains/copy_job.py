@@ -69,7 +69,8 @@ class CopyJob:
         if stage not in (Stage.COPYING, Stage.READY):
             return Look(stage)
         info = self._call(lambda vm: vm.blockJobInfo(self.disk.target), deadline)
-        return Look(stage, info.get("cur", 0), info.get("end", 0))
+        # The XML still has, for some ms and without `ready`, a mirror whose job has just ended or been pivoted.
+        return Look(stage, info["cur"], info["end"]) if info else Look(Stage.SETTLING)
 
     def stage(self, deadline: Deadline) -> Stage:
         """As `look`, of the XML alone: libvirtd answers that without asking QEMU."""
@@ -101,7 +102,7 @@ class CopyJob:
 
     def settle(self, deadline: Deadline) -> Stage:
         """The stage, once it is none that passes by itself."""
-        while (stage := self.stage(deadline)) is Stage.SETTLING:
+        while (stage := self.look(deadline).stage) is Stage.SETTLING:
             if deadline.passed:
                 raise VmBusy(f"{self.name} is being ended, and has not come to its end yet", **self.facts)
             sleep(LOOK_S)

@@ -65,6 +65,7 @@ class MirrorTarget:
 
     What is in it does not matter: what the disk has as zeroes is written as zeroes. For a `file` of an image this is a
     path that QEMU can open, on a file system that can do what the disk's cache mode asks for (`none`: O_DIRECT).
+    With `io='native'` a file system that hangs holds all of QEMU, and so the guest; a device that hangs does not.
     """
 
     path: str

@@ -15,7 +15,7 @@ import structlog
 
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains import disk_xml, mirror_xml
-from storpool_agent.domains.copy_job import LOOK_S, CopyJob, live_machine
+from storpool_agent.domains.copy_job import LOOK_S, CopyJob, Look, live_machine
 from storpool_agent.domains.disk_xml import SourcePaths
 from storpool_agent.domains.machine import Machine
 from storpool_agent.domains.mirror_xml import Stage
@@ -41,28 +41,42 @@ class Pivoting:
 
     def _pivot(self) -> None:
         """What the machine has decides, not what the call has answered."""
-        while (unfinished := self._step()) is not None:
+        asked = False
+        while True:
+            unfinished: AgentError = self._no_end()
+            try:
+                look = self.job.look(self.deadline)
+                if look.stage is Stage.MOVED:
+                    return
+                if not asked:
+                    unfinished = self._refuse_unready(look)
+                elif look.stage is Stage.NONE:
+                    self._refuse_failed()
+                if look.same:
+                    asked = True
+                    log.info("pivoting", **self.job.facts)
+                    self.job.pivot(self.deadline)
+            except _ANSWER_LOST as lost:
+                unfinished = lost
             if self.deadline.passed:
                 raise unfinished
             sleep(LOOK_S)
 
-    def _step(self) -> AgentError | None:
-        """What is to be said if there is no time for another step; None when the machine uses the target."""
-        try:
-            look = self.job.look(self.deadline)
-            if look.same:
-                log.info("pivoting", **self.job.facts)
-                self.job.pivot(self.deadline)
-                return self._no_end()
-        except _ANSWER_LOST as lost:
-            return lost
+    def _refuse_unready(self, look: Look) -> AgentError:
+        """What is to be said of one that is ready, or being pivoted, if there is no time for another look."""
         if look.stage is Stage.NONE:
-            raise self._not_complete("there is no such copy, or it has failed")
+            raise self._not_complete("there is no such copy (any more)")
         if look.stage is Stage.COPYING:
             raise self._not_complete(f"{look.done} of {look.total} bytes are copied")
         if look.stage is Stage.READY:
             return self._not_complete("the guest has written faster than that was copied, all the time")
-        return None if look.stage is Stage.MOVED else self._no_end()
+        return self._no_end()
+
+    def _refuse_failed(self) -> None:
+        """Looks again: whoever is told that the machine keeps its disk may throw the target away."""
+        sleep(LOOK_S)
+        if self.job.look(self.deadline).stage is Stage.NONE:
+            raise self._not_complete("QEMU gave it up when the machine was to be pivoted to it")
 
     def _no_end(self) -> LibvirtTimeout:
         return LibvirtTimeout(f"libvirt was told to pivot to {self.job.target.path}, and has not yet", **self.job.facts)
@@ -92,12 +106,8 @@ class Pivoting:
         machine = self._machine()
         moved = SourcePaths([target.path])
         configured = machine.config_disk(moved)
-        half_done = (
-            not _is(machine.live_at(disk.target), self.job)
-            or machine.config_disk(SourcePaths([disk.path])) is not None
-            or (disk.config and not _is(configured, self.job))
-        )
-        if half_done:
+        right = _is(machine.live_at(disk.target), self.job) and (configured is None or _is(configured, self.job))
+        if not right or machine.config_disk(SourcePaths([disk.path])) is not None:
             raise LibvirtRefused(
                 f"libvirt said yes, but {disk.domain.name} does not have {target.path} as {disk.target}, now and in "
                 "its configuration",

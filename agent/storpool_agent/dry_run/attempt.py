@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An attempt that changes nothing."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Literal
@@ -41,10 +41,10 @@ class DryAttempt(Attempt):
         self._dry_ended(name, "planned" if planned else running.status, started)
 
     @contextmanager
-    def undo(self, name: str) -> Generator[None]:
+    def undo(self, *names: str) -> Generator[None]:
         yield
 
-    def over(self, name: str) -> None:
+    def over(self, *names: str) -> None:
         pass
 
     def note(self, kind: str, target: str) -> None:
@@ -91,6 +91,9 @@ class ReadRows:
         pass
 
     def strike(self, one: Temporary) -> None:
+        pass
+
+    def change(self, *, add: Sequence[Temporary] = (), strike: Sequence[Temporary] = ()) -> None:
         pass
 
     def of(self, command: str) -> list[Temporary]:

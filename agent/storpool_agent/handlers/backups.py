@@ -28,6 +28,7 @@ def backup(command: BackupSnapshot, host: Host, attempt: Attempt) -> BackedUpSna
             snapshot = storpool.snapshot(parse(command.snapshot), deadline)
         how = FileFormat(command.format, command.compress)
         stored = to_store(Copy(command, host, attempt), snapshot, command.target, how)
+        attempt.stays(temporaries.FILE, stored.made)
     described = file_described(stored, command.target, how)
     return BackedUpSnapshot.model_validate({**described, "snapshot": snapshot.global_id})
 
@@ -43,6 +44,7 @@ def copy_volume(command: CopyVolumeToSecondary, host: Host, attempt: Attempt) ->
         snapshot = take_snapshot(pool.name, pool.storpool, volume, wanted, attempt, deadline)
         how = FileFormat(command.format, command.compress)
         stored = to_store(Copy(command, host, attempt), snapshot, command.target, how)
+        attempt.stays(temporaries.FILE, stored.made)
     return CopiedVolume.model_validate(
         {**file_described(stored, command.target, how), "volume": volume.global_id},
     )

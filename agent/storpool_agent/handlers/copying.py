@@ -57,6 +57,10 @@ def closed_after(*descriptors: int) -> Generator[None]:
             os.close(descriptor)
 
 
+def _nobody(_done: int, _total: int | None) -> None:
+    """The copy itself is reported, not what is done beside it."""
+
+
 def file_length(descriptor: int) -> int:
     return os.fstat(descriptor).st_size
 
@@ -117,7 +121,7 @@ class Copy:
         outer = self.attempt.interrupt
         ended = Interrupt(outer.deadline)
         outer.tell(lambda: ended.set(outer.reason or InterruptedError()))
-        task = replace(self.task("copy"), interrupt=ended, report=lambda _done, _total: None)
+        task = replace(self.task("copy"), interrupt=ended, report=_nobody)
         with ThreadPoolExecutor(1, thread_name_prefix="hash") as thread:
             future = thread.submit(work, task)
             try:
@@ -152,6 +156,8 @@ class Stored:
 
     verified: Verified
     file_size_bytes: int
+    made: str
+    """The target of its FILE row: it is removed when the job ends, unless it is said to stay."""
 
 
 def to_file(copy: Copy, source: Image, size_bytes: int, target: StoredImage, how: "FileFormat") -> Stored:
@@ -159,9 +165,9 @@ def to_file(copy: Copy, source: Image, size_bytes: int, target: StoredImage, how
     what = temporaries.pair(target.store, target.path)
     host, attempt = copy.host, copy.attempt
     earlier = next((note for note in copy.earlier() if note.file == what), None)
-    if earlier is not None and (length := _published(copy, target, how, earlier)) is not None:
+    if earlier is not None and (stored := _published(copy, target, how, earlier)) is not None:
         attempt.stays(temporaries.PART, what)
-        return Stored(earlier, length)
+        return stored
     with attempt.step("begin", changes=True):
         attempt.making(temporaries.PART, what)
         part = host.secondary.create_part(target.store, target.path, attempt.request_id)
@@ -169,10 +175,12 @@ def to_file(copy: Copy, source: Image, size_bytes: int, target: StoredImage, how
     block_hash = copy.run(source, image, size_bytes, compress=how.compress)
     done = Verified(file=what, block_hash=block_hash, virtual_size_bytes=size_bytes, copies=attempt.number)
     copy.note(done)
+    made = temporaries.file_of(target.store, target.path, part.descriptor)
     with attempt.step("publish", changes=True, always=True):
+        attempt.making(temporaries.FILE, made)
         length = host.secondary.publish(part)
         attempt.stays(temporaries.PART, what)
-    return Stored(done, length)
+    return Stored(done, length, made)
 
 
 @dataclass(frozen=True)
@@ -183,8 +191,8 @@ class FileFormat:
     compress: bool = False
 
 
-def _published(copy: Copy, target: StoredImage, how: FileFormat, earlier: Verified) -> int | None:
-    """The length of the file, if an earlier run of this request has given it its name.
+def _published(copy: Copy, target: StoredImage, how: FileFormat, earlier: Verified) -> Stored | None:
+    """The file, if an earlier run of this request has given it its name.
 
     Raises FileExists when the file there is another.
     """
@@ -196,14 +204,16 @@ def _published(copy: Copy, target: StoredImage, how: FileFormat, earlier: Verifi
         with closed_after(descriptor):
             image = Image(descriptor, how.format, f"{target.path} of {target.store}")
             present = copy.host.images.block_hash(image, earlier.virtual_size_bytes, copy.task("verify"))
-            length = file_length(descriptor)
+            stored = Stored(
+                earlier, file_length(descriptor), temporaries.file_of(target.store, target.path, descriptor)
+            )
     if present != earlier.block_hash:
         raise FileExists(
             f"{target.path} of {target.store} is there, and is not what this request had copied; choose another path",
             store=target.store,
             path=target.path,
         )
-    return length
+    return stored
 
 
 def _refuse_difference(source: Image, target: Image, left: str, arrived: str, expected: str | None) -> None:

@@ -6,15 +6,16 @@ What says how far it has come is the machine itself: a disk that is at its new p
 """
 
 import json
-import os
 from dataclasses import dataclass
+
+import structlog
 
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import DiskInDomain, Domain, MirrorTarget
-from storpool_agent.errors import DiskNotFound, InvalidCommand
+from storpool_agent.errors import DiskNotFound, InvalidCommand, LibvirtTimeout
 from storpool_agent.handlers import connecting, downloads, finding, moving, temporaries
-from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy, closed_after
+from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy
 from storpool_agent.handlers.sources import whole_sectors
 from storpool_agent.host import Host, Pool
 from storpool_agent.images.model import Image
@@ -25,11 +26,11 @@ from storpool_commands.images import StoredImage
 from storpool_commands.labels import VM
 from storpool_commands.references import Reference
 
+log = structlog.get_logger()
+
 CALL_TIMEOUT_S = 60.0
 TARGET = "live-target"
 """The note which volume a machine's disk is being mirrored to."""
-FILE_MADE = "live-file"
-"""The note which file, by its inode."""
 
 
 def to_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedVolume:
@@ -49,8 +50,10 @@ def to_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedVol
         if disk is not None and volume is not None:
             _make_file(copy, target, command, host.domains.capacity(disk, _soon()))
         path = host.secondary.local_path(target.store, target.path)
-        moved = _Move(copy, domain, disk, MirrorTarget(path, command.format, device=False)).run()
-        attempt.stays(temporaries.FILE, temporaries.pair(target.store, target.path))
+        made = (temporaries.FILE, _file_there(copy, target))
+        move = _Move(copy, domain, disk, MirrorTarget(path, command.format, device=False), made)
+        move.mirror()
+        moved = move.pivot()
         size_bytes = host.domains.capacity(moved, _soon())
         if volume is not None:
             with attempt.turns.again(volume.global_id, None):
@@ -103,42 +106,79 @@ class _Move:
     disk: DiskInDomain | None
     """Where it was; None when it is no longer there."""
     target: MirrorTarget
+    made: tuple[str, str]
+    """The row of what was made for it: kind and target."""
 
-    def run(self) -> DiskInDomain:
-        """Mirror it, unless that is done, and have the machine use it. Raises DiskNotFound when it has neither."""
-        host, attempt = self.copy.host, self.copy.attempt
-        there = _disk(self.domain, [self.target.path], host)
-        disk = self.disk or there
+    def mirror(self) -> None:
+        """Until both are the same, unless the machine has moved already."""
+        attempt = self.copy.attempt
+        with attempt.step("copy", changes=True) as step:
+            if self._there() is not None:
+                step.earlier()
+                return
+            attempt.instead([self._mirror, self.made], [self._moving])
+            attempt.turns.give_up()
+            self.copy.host.domains.mirror(self._before(), self.target, self.copy.task("copy"), _soon())
+
+    def pivot(self) -> DiskInDomain:
+        """Have the machine use it. From before that on what was made is not deleted unless it certainly does not."""
+        attempt = self.copy.attempt
+        with attempt.step("pivot", changes=True):
+            attempt.instead([self._moving], [self._mirror, self.made])
+            moved = self._pivoted()
+        attempt.stays(*self._moving)
+        return moved
+
+    def _pivoted(self) -> DiskInDomain:
+        """What the machine says counts, when the answer is lost. Once more then sets what is missing in its
+        configuration."""
+        domains, disk = self.copy.host.domains, self._before()
+        try:
+            return domains.pivot(disk, self.target, _soon())
+        except LibvirtTimeout:
+            if self._there() is None:
+                raise
+            log.warning("pivoted after all", vm=self.domain.uuid, path=self.target.path)
+            return domains.pivot(disk, self.target, _soon())
+
+    def _there(self) -> DiskInDomain | None:
+        return _disk(self.domain, [self.target.path], self.copy.host)
+
+    def _before(self) -> DiskInDomain:
+        """Raises DiskNotFound when the machine has neither."""
+        disk = self.disk or self._there()
         if disk is None:
             raise DiskNotFound(
                 f"{self.domain.name} does not run with the volume as a disk, nor with {self.target.path}",
                 vm=self.domain.uuid,
                 path=self.target.path,
             )
-        mirror = temporaries.pair(self.domain.uuid, self.target.path)
-        with attempt.step("copy", changes=True) as step:
-            if there is not None:
-                step.earlier()
-            else:
-                attempt.making(temporaries.MIRROR, mirror)
-                attempt.turns.give_up()
-                host.domains.mirror(disk, self.target, self.copy.task("copy"), _soon())
-        with attempt.step("pivot", changes=True):
-            moved = host.domains.pivot(disk, self.target, _soon())
-        attempt.stays(temporaries.MIRROR, mirror)
-        return moved
+        return disk
+
+    @property
+    def _mirror(self) -> tuple[str, str]:
+        return temporaries.MIRROR, temporaries.pair(self.domain.uuid, self.target.path)
+
+    @property
+    def _moving(self) -> tuple[str, str]:
+        old_path = self.disk.path if self.disk else ""
+        return temporaries.MOVING, temporaries.moving(self.domain.uuid, old_path, self.target.path, self.made)
 
 
 def _moved_to(volume: Volume | None, copy: Copy, pool: Pool, domain: Domain, disk: DiskInDomain | None) -> Volume:
-    """The volume, once the machine uses it and nobody is kept from it any more."""
+    """The volume, once the machine uses it. Nobody is kept from it any more when it is the same as the machine's disk:
+    were that later, a crash could leave the machine with a volume that nobody may use."""
     if volume is None:
         raise InvalidCommand("no volume")
     attempt, host = copy.attempt, copy.host
     device = temporaries.attach(volume, "rw", host, attempt, _soon())
-    _Move(copy, domain, disk, MirrorTarget(device.link, "raw", device=True)).run()
+    made = (temporaries.VOLUME, temporaries.pair(pool.name, volume.global_id))
+    move = _Move(copy, domain, disk, MirrorTarget(device.link, "raw", device=True), made)
+    move.mirror()
+    volume = downloads.release(volume, pool, attempt, _soon())
+    move.pivot()
     attempt.temporaries.give_away(ATTACHMENT, volume.global_id)
-    attempt.stays(temporaries.VOLUME, temporaries.pair(pool.name, volume.global_id))
-    return downloads.release(volume, pool, attempt, _soon())
+    return volume
 
 
 def _make_volume(copy: Copy, pool: Pool, command: MigrateVolume, domain: Domain, size_bytes: int) -> Volume:
@@ -171,26 +211,26 @@ def _make_file(copy: Copy, target: StoredImage, command: MigrateVolume, size_byt
     secondary, attempt = copy.host.secondary, copy.attempt
     file = temporaries.pair(target.store, target.path)
     with attempt.step("begin", changes=True) as step:
-        if _inode(copy, target) in {json.loads(note)[1] for note in attempt.notes(FILE_MADE)}:
+        present = _file_there(copy, target)
+        if present in attempt.notes(temporaries.FILE):
             step.earlier()
-            attempt.making(temporaries.FILE, file)
+            attempt.making(temporaries.FILE, present)
             return
         attempt.making(temporaries.PART, file)
         part = secondary.create_part(target.store, target.path, attempt.request_id)
         image = Image(part.descriptor, command.format, f"{target.path} of {target.store}")
         copy.host.images.create(image, size_bytes, copy.task("begin"))
-        attempt.note(FILE_MADE, json.dumps([file, os.fstat(part.descriptor).st_ino]))
+        made = temporaries.file_of(target.store, target.path, part.descriptor)
+        attempt.note(temporaries.FILE, made)
+        attempt.making(temporaries.FILE, made)
         secondary.publish(part)
-        attempt.making(temporaries.FILE, file)
         attempt.stays(temporaries.PART, file)
 
 
-def _inode(copy: Copy, target: StoredImage) -> int | None:
-    if not copy.attempt.notes(FILE_MADE) or not copy.host.secondary.exists(target.store, target.path):
-        return None
-    descriptor = copy.host.secondary.open_image(target.store, target.path)
-    with closed_after(descriptor):
-        return os.fstat(descriptor).st_ino
+def _file_there(copy: Copy, target: StoredImage) -> str:
+    """The row of the file that is there now."""
+    inode = temporaries.inode_of(target.store, target.path, copy.host)
+    return json.dumps([target.store, target.path, inode])
 
 
 def _disk(domain: Domain, paths: list[str], host: Host) -> DiskInDomain | None:

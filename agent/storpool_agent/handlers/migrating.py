@@ -93,6 +93,7 @@ def _to_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedVo
             attempt.fence(volume.global_id, command.generation)
             stored = _copied_out(copy, volume, target, FileFormat(command.format), deadline)
             done = stored.verified
+            attempt.stays(temporaries.FILE, stored.made)
             downloads.detach(volume, copy)
             moving.delete_source(command, volume, pool, attempt)
         else:

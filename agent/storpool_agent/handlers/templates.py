@@ -6,6 +6,8 @@ A template at StorPool is a snapshot that volumes are made from; on secondary st
 `template.properties` beside it, as Apache CloudStack writes and reads them.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from posixpath import basename, dirname
 from typing import TypeVar
 
@@ -53,8 +55,9 @@ def from_volume(command: CreateTemplateFromVolume, host: Host, attempt: Attempt)
             volume = pool.storpool.volume(parse(command.volume), deadline)
         snapshot = _snapshot(volume, command, pool, attempt, deadline)
         file = _to_secondary(Copy(command, host, attempt), snapshot, command)
-        _keep(snapshot, pool, attempt)
-    return TemplateFromVolume.model_validate({**_described(snapshot), "file": file, "volume": volume.global_id})
+        _keep(snapshot, pool, attempt, file)
+    described = file.described if file else None
+    return TemplateFromVolume.model_validate({**_described(snapshot), "file": described, "volume": volume.global_id})
 
 
 def from_snapshot(command: CreateTemplateFromSnapshot, host: Host, attempt: Attempt) -> TemplateFromSnapshot:
@@ -71,9 +74,10 @@ def from_snapshot(command: CreateTemplateFromSnapshot, host: Host, attempt: Atte
                 origin = pool.storpool.snapshot(parse(command.snapshot or ""), deadline)
             snapshot = _child(origin, command, copy, pool, deadline)
         file = _to_secondary(copy, snapshot, command)
-        _keep(snapshot, pool, attempt)
+        _keep(snapshot, pool, attempt, file)
+    described = file.described if file else None
     return TemplateFromSnapshot.model_validate(
-        {**_described(snapshot), "file": file, "snapshot": origin.global_id if origin else None}
+        {**_described(snapshot), "file": described, "snapshot": origin.global_id if origin else None}
     )
 
 
@@ -124,24 +128,35 @@ def _snapshot(
     return backups.take_snapshot(pool.name, pool.storpool, volume, wanted, attempt, deadline)
 
 
-def _keep(snapshot: Volume, pool: Pool, attempt: Attempt) -> None:
-    attempt.stays(temporaries.SNAPSHOT, temporaries.pair(pool.name, snapshot.global_id))
+def _keep(snapshot: Volume, pool: Pool, attempt: Attempt, file: "_File | None" = None) -> None:
+    """The template is made: all of it stays, or none."""
+    at_storpool = (temporaries.SNAPSHOT, temporaries.pair(pool.name, snapshot.global_id))
+    attempt.all_stay(at_storpool, *(file.made if file else ()))
 
 
-def _to_secondary(copy: Copy, snapshot: Volume, command: T) -> StoredCopy | None:
+def _to_secondary(copy: Copy, snapshot: Volume, command: T) -> "_File | None":
     if command.target is None:
         return None
     how = FileFormat("qcow2", command.compress)
     stored = backups.to_store(copy, snapshot, command.target, how)
     name = basename(command.target.path)
     properties = _properties(name, command.unique_name or name, stored)
-    file = temporaries.pair(command.target.store, command.target.path)
-    copy.attempt.making(temporaries.FILE, file)
+    place = f"{dirname(command.target.path)}/{PROPERTIES}".removeprefix("/")
+    text = temporaries.text_of(command.target.store, place, properties)
     with copy.attempt.step("properties", changes=True, always=True):
-        place = f"{dirname(command.target.path)}/{PROPERTIES}".removeprefix("/")
+        copy.attempt.making(temporaries.TEXT, text)
         copy.host.secondary.write_text(command.target.store, place, properties)
-    copy.attempt.stays(temporaries.FILE, file)
-    return StoredCopy.model_validate(backups.file_described(stored, command.target, how))
+    described = StoredCopy.model_validate(backups.file_described(stored, command.target, how))
+    return _File(described, ((temporaries.FILE, stored.made), (temporaries.TEXT, text)))
+
+
+@dataclass(frozen=True)
+class _File:
+    """A template on secondary storage."""
+
+    described: StoredCopy
+    made: Sequence[tuple[str, str]]
+    """The rows that are to stay with the template."""
 
 
 def _properties(file_name: str, unique_name: str, stored: Stored) -> str:

@@ -7,16 +7,19 @@ a later run of the agent when this one dies. Nothing is taken from under somebod
 last job that uses it, unless a command or a machine has it by then.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Generator, Mapping
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import structlog
 
 from storpool_agent.attempt import Attempt, Rows, Turns
 from storpool_agent.deadline import Deadline
 from storpool_agent.devices.model import Device
-from storpool_agent.errors import AgentError
+from storpool_agent.errors import AgentError, DiskInUseByVm
 from storpool_agent.handlers import connecting
 from storpool_agent.host import Host
 from storpool_agent.interrupt import AgentStopping
@@ -29,11 +32,18 @@ log = structlog.get_logger()
 STORE = "store"
 PART = "part"
 FILE = "file"
+TEXT = "text"
 MIRROR = "mirror"
+MOVING = "moving"
+"""What a machine's disk was mirrored to, from the moment on when the machine may be using it: see `moving`."""
 MAKING_VOLUME = "making-volume"
 VOLUME = "volume"
 MAKING_SNAPSHOT = "making-snapshot"
 SNAPSHOT = "snapshot"
+
+TEXT_BYTES = 1 << 16
+
+T = TypeVar("T")
 
 AWAY_TIMEOUT_S = 60.0
 """For taking one thing away."""
@@ -42,6 +52,21 @@ AWAY_TIMEOUT_S = 60.0
 def pair(first: str, second: str) -> str:
     """A target that is named by two words."""
     return json.dumps([first, second])
+
+
+def file_of(store: str, path: str, descriptor: int) -> str:
+    """The target of a FILE: by its inode, so that another's file of that name is never taken for it."""
+    return json.dumps([store, path, os.fstat(descriptor).st_ino])
+
+
+def text_of(store: str, path: str, text: str) -> str:
+    """The target of a TEXT, a small file of at most TEXT_BYTES."""
+    return json.dumps([store, path, _digest(text.encode())])
+
+
+def moving(vm: str, old_path: str, new_path: str, made: tuple[str, str]) -> str:
+    """The target of a MOVING. `made` is the row of the volume or file that the machine is to use instead."""
+    return json.dumps([vm, old_path, new_path, *made])
 
 
 @contextmanager
@@ -57,28 +82,41 @@ def of(host: Host, attempt: Attempt) -> Generator[None]:
     except BaseException:
         take_all_away(host, attempt)
         raise
-    for one in attempt.temporaries.of(attempt.request_id):
+    for one in in_order(attempt.temporaries.of(attempt.request_id)):
         if _taken_away(one, host, attempt.temporaries, attempt.turns):
-            attempt.over(STEPS.get(one.kind, one.kind))
+            attempt.over(*_steps(one))
 
 
 def take_all_away(host: Host, attempt: Attempt) -> None:
     """For a job that has failed, or is not run again: what its steps did is undone."""
     for one in attempt.temporaries.of(attempt.request_id):
-        with attempt.undo(STEPS.get(one.kind, one.kind)):
+        if one.kind == MOVING:
+            with attempt.undo(*_steps(one)):
+                take_away(one, host, attempt.temporaries, attempt.turns)
+    for one in in_order(attempt.temporaries.of(attempt.request_id)):
+        if one.kind == MOVING:
+            continue
+        with attempt.undo(*_steps(one)):
             take_away(one, host, attempt.temporaries, attempt.turns)
 
 
-STEPS: Mapping[str, str] = {
-    USE: "attach",
-    ATTACHMENT: "attach",
-    PART: "begin",
-    FILE: "begin",
-    MAKING_VOLUME: "create",
-    VOLUME: "create",
-    MAKING_SNAPSHOT: "snapshot",
+_STEPS: Mapping[str, tuple[str, ...]] = {
+    USE: ("attach",),
+    ATTACHMENT: ("attach",),
+    PART: ("begin",),
+    FILE: ("begin", "publish"),
+    TEXT: ("properties",),
+    MAKING_VOLUME: ("create",),
+    VOLUME: ("create", "release"),
+    MAKING_SNAPSHOT: ("snapshot",),
+    MIRROR: ("copy",),
+    MOVING: ("copy", "pivot"),
 }
-"""The steps that make them, where they are not called the same."""
+"""The steps that make or change them, where that is not the one that is called the same."""
+
+
+def _steps(one: Temporary) -> tuple[str, ...]:
+    return _STEPS.get(one.kind, (one.kind,))
 
 
 def _taken_away(one: Temporary, host: Host, rows: Rows, turns: Turns) -> bool:
@@ -93,7 +131,9 @@ def _taken_away(one: Temporary, host: Host, rows: Rows, turns: Turns) -> bool:
 
 def take_away(one: Temporary, host: Host, rows: Rows, turns: Turns) -> None:
     """Take one thing away, and strike it out. Raises AgentError: it is still on the list then."""
-    if one.kind in (USE, ATTACHMENT):
+    if one.kind == MOVING:
+        _settle_move(one, host, rows)
+    elif one.kind in (USE, ATTACHMENT):
         _give_up_attachment(one, host, rows, turns)
     else:
         _AWAY[one.kind](one, host)
@@ -133,6 +173,26 @@ def _detach(global_id: str, host: Host) -> None:
     connecting.wait_gone(volume, device, host, deadline, force=False)
 
 
+def _settle_move(one: Temporary, host: Host, rows: Rows) -> None:
+    """What a machine was about to use is only taken away when the machine certainly does not.
+
+    That is when it runs with its old disk, and the mirror has been ended. Then the row of what was made is back; else
+    what was made stays, for it may have all that was written since. Raises DiskInUseByVm when it stays.
+    """
+    vm, old_path, new_path, *made = json.loads(one.target)
+    deadline = Deadline.after(AWAY_TIMEOUT_S)
+    try:
+        host.domains.end_mirror(vm, new_path, deadline)
+    except DiskInUseByVm:
+        rows.strike(one)
+        raise
+    unmoved = any(disk.live and disk.domain.uuid == vm for disk in host.domains.having([old_path], deadline))
+    if not unmoved or host.domains.having([new_path], deadline):
+        rows.strike(one)
+        raise DiskInUseByVm(f"the machine {vm} may have moved to {new_path}: it stays, look at it", vm=vm)
+    rows.change(add=[Temporary(one.command, *made)], strike=[one])
+
+
 def _release_store(one: Temporary, host: Host) -> None:
     host.secondary.release(one.target, one.command)
 
@@ -144,9 +204,38 @@ def _discard_part(one: Temporary, host: Host) -> None:
 
 
 def _remove_file(one: Temporary, host: Host) -> None:
-    store, path = json.loads(one.target)
+    """Unless there is another file of that name: it is somebody else's."""
+    store, path, inode = json.loads(one.target)
     with _acquired(store, one, host):
-        host.secondary.remove(store, path)
+        if inode_of(store, path, host) == inode:
+            host.secondary.remove(store, path)
+
+
+def _remove_text(one: Temporary, host: Host) -> None:
+    """As `_remove_file`, of one that is known by what is in it."""
+    store, path, digest = json.loads(one.target)
+    with _acquired(store, one, host):
+        if _look(store, path, host, lambda file: _digest(os.pread(file, TEXT_BYTES, 0))) == digest:
+            host.secondary.remove(store, path)
+
+
+def inode_of(store: str, path: str, host: Host) -> int | None:
+    """None when there is no such file. The store has been acquired."""
+    return _look(store, path, host, lambda file: os.fstat(file).st_ino)
+
+
+def _look(store: str, path: str, host: Host, look: Callable[[int], T]) -> T | None:
+    if not host.secondary.exists(store, path):
+        return None
+    descriptor = host.secondary.open_image(store, path)
+    try:
+        return look(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
 
 
 @contextmanager
@@ -181,10 +270,32 @@ def _delete_made(one: Temporary, host: Host) -> None:
         storpool.delete_volume(volume, deadline)
 
 
+_ORDER = (
+    MOVING,
+    MIRROR,
+    USE,
+    ATTACHMENT,
+    TEXT,
+    FILE,
+    PART,
+    MAKING_VOLUME,
+    VOLUME,
+    MAKING_SNAPSHOT,
+    SNAPSHOT,
+    STORE,
+)
+
+
+def in_order(some: Sequence[Temporary]) -> list[Temporary]:
+    """What uses another thing goes before it, whenever it was written down."""
+    return sorted(some, key=lambda one: _ORDER.index(one.kind))
+
+
 _AWAY: Mapping[str, Callable[[Temporary, Host], None]] = {
     STORE: _release_store,
     PART: _discard_part,
     FILE: _remove_file,
+    TEXT: _remove_text,
     MIRROR: _end_mirror,
     VOLUME: _delete,
     SNAPSHOT: _delete,

@@ -32,6 +32,7 @@ _ERRORS: Mapping[str, type[AgentError]] = {
         errors.ImageTooLarge,
         errors.ScratchFull,
         errors.SecondaryNotAllowed,
+        errors.SecondaryUnavailable,
     )
 }
 
@@ -41,7 +42,7 @@ class Work:
     """What a child is to do."""
 
     worker: str
-    """Its module."""
+    """A module of `foreign`."""
     arguments: Sequence[str]
     """Anybody on this host can read them."""
     subject: str
@@ -49,10 +50,12 @@ class Work:
     files: Mapping[int, str]
     limits: Limits
     network: bool = False
+    """And site-packages, where urllib3 is."""
 
     @property
     def command(self) -> Command:
-        argv = (sys.executable, "-E", "-s", "-m", f"{__package__}.{self.worker}", *self.arguments)
+        interpreter = (sys.executable, "-E", "-s", *(() if self.network else ("-S",)))
+        argv = (*interpreter, "-m", f"{__package__}.foreign.{self.worker}", *self.arguments)
         return Command(argv, self.subject, self.files, self.limits, self.network, directory=DIRECTORY)
 
 

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from storpool_agent.images.delegation import ADDRESS_SPACE_BYTES, Work, delegate
-from storpool_agent.images.downloader import Job
+from storpool_agent.images.foreign.downloader import Job
+from storpool_agent.images.foreign.web import shown
 from storpool_agent.images.launch import Limits
 from storpool_agent.images.model import Task
-from storpool_agent.images.web import shown
 
 READ_TIMEOUT_S = 30.0
 """A connection that is silent for so long is given up, and another made: most often it is dead, the server is not."""

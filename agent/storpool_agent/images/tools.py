@@ -3,6 +3,7 @@
 """The image tools, as handlers have them (host.Images). Each is a module of its own."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from storpool_agent.images import convert, fetching, hashing, inspection, unpacking
 from storpool_agent.images.fetching import Origins
@@ -11,11 +12,12 @@ from storpool_commands.images import Compression
 
 
 class ImageTools:
-    """Any thread may call any method, several at a time."""
+    """Without state: any thread may call any method, several at a time."""
 
-    def __init__(self, web_hosts: Sequence[str]) -> None:
-        """`web_hosts`: names, addresses and networks that may be downloaded from although they are not public."""
-        self._origins = Origins(tuple(web_hosts))
+    def __init__(self, allowed_hosts: Sequence[str] = (), authorities: Path | None = None) -> None:
+        """`allowed_hosts`: names, addresses and networks that downloads may come from though they are not public.
+        `authorities`: a file of certificates that sign those of web servers; default: the system's."""
+        self._origins = Origins(allowed_hosts, authorities)
 
     def inspect(self, image: Image, task: Task, *, max_size_bytes: int) -> Look:
         return inspection.inspect(image, task, max_size_bytes=max_size_bytes)

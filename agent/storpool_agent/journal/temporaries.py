@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What copy jobs have made for as long as they run: written down before it is made, struck out when it is gone."""
 
+import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storpool_agent.journal.database import Database
@@ -30,15 +32,21 @@ class TemporaryRows:
 
     def add(self, one: Temporary) -> None:
         """Before it is made. Once more is no more."""
-        values = (one.command, one.kind, one.target)
-        query = "INSERT OR IGNORE INTO temporary (command, kind, target) VALUES (?, ?, ?)"
-        self._database.write(lambda db: db.execute(query, values))
+        self.change(add=[one])
 
     def strike(self, one: Temporary) -> None:
         """It is gone, or is to stay."""
-        values = (one.command, one.kind, one.target)
-        query = "DELETE FROM temporary WHERE (command, kind, target) = (?, ?, ?)"
-        self._database.write(lambda db: db.execute(query, values))
+        self.change(strike=[one])
+
+    def change(self, *, add: Sequence[Temporary] = (), strike: Sequence[Temporary] = ()) -> None:
+        """All of it in one commit."""
+
+        def change(db: sqlite3.Connection) -> None:
+            db.executemany("DELETE FROM temporary WHERE (command, kind, target) = (?, ?, ?)", map(_values, strike))
+            query = "INSERT OR IGNORE INTO temporary (command, kind, target) VALUES (?, ?, ?)"
+            db.executemany(query, map(_values, add))
+
+        self._database.write(change)
 
     def of(self, command: str) -> list[Temporary]:
         """Of one request, the newest first: what was made last is taken away first."""
@@ -65,3 +73,7 @@ class TemporaryRows:
     def _read(self, where: str, values: tuple[str, ...]) -> list[Temporary]:
         query = f"SELECT command, kind, target FROM temporary {where}"  # noqa: S608 - constants
         return [Temporary(*row) for row in self._database.read(lambda db: db.execute(query, values).fetchall())]
+
+
+def _values(one: Temporary) -> tuple[str, str, str]:
+    return one.command, one.kind, one.target

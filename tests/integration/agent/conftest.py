@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from agent_process import Stack, running_stack
+from integration.agent.copy_lab import CopyLab, running_copy_lab
 from integration.agent.refusals import Scene, assert_kept_secret
 from rabbit import rabbitmqctl, vhost_of
 from raw_client import raw_client
@@ -45,6 +46,21 @@ def volume(scene: Scene) -> Iterator[str]:
     scene.stack.storpool.sim.clear_faults()
     for client, _ in scene.stack.attachments(made):
         scene.stack.storpool.detach(made[1:], client)
+
+
+@pytest.fixture(scope="module")
+def shared_lab(nfs_client: None) -> Iterator[CopyLab]:
+    """For what a module's tests share, such as a guest; they themselves use `lab`."""
+    with running_copy_lab() as running:
+        yield running
+
+
+@pytest.fixture
+def lab(shared_lab: CopyLab) -> Iterator[CopyLab]:
+    """An agent with stores. No job may leave anything but what it was to make."""
+    attached = shared_lab.attached()
+    yield shared_lab
+    assert (shared_lab.temporary(), shared_lab.attached()) == (set(), attached)
 
 
 @contextmanager

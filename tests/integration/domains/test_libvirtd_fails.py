@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import libvirt
 import pytest
 
 from domains_contract import DEVICE_BYTES, disk, soon
-from private_libvirtd import PrivateLibvirtd
+from private_libvirtd import PrivateLibvirtd, unwritable
 from real_lab import RealLab, background, wait_for
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import Domain
@@ -236,13 +235,3 @@ def resume_by_monitor(libvirtd: PrivateLibvirtd, vm: Domain) -> None:
             lines.flush()
         while "DEVICE_DELETED" not in lines.readline():
             pass
-
-
-@contextmanager
-def unwritable(directory: Path) -> Generator[None]:
-    """Even for root."""
-    subprocess.run(["chattr", "+i", str(directory)], check=True, timeout=10)
-    try:
-        yield
-    finally:
-        subprocess.run(["chattr", "-i", str(directory)], check=True, timeout=10)

@@ -39,8 +39,9 @@ from storpool_agent.errors import (
     ScratchFull,
     SecondaryNotAllowed,
 )
-from storpool_agent.images import downloader, fetching
+from storpool_agent.images import fetching
 from storpool_agent.images.fetching import Origins
+from storpool_agent.images.foreign import downloader
 
 MIB = 1 << 20
 CONTENTS = os.urandom(3 * MIB + 77)
@@ -112,7 +113,7 @@ def test_the_query_is_asked_for_and_shown_to_nobody(site: WebSite, target: Targe
     with pytest.raises(DownloadFailed, match=r"/image answers with status 403") as failed:
         target.fetch(url, HERE)
     assert site.asked[0][0] == "/image?X-Signature=only-for-us&a=b"
-    assert any("storpool_agent.images.downloader" in one for one in shown)
+    assert any("storpool_agent.images.foreign.downloader" in one for one in shown)
     assert "only-for-us" not in f"{shown} {failed.value} {failed.value.facts}"
     assert failed.value.facts == {"url": site.url("/image"), "status": 403}
 
@@ -194,6 +195,8 @@ def test_redirects_are_followed(code: int, site: WebSite, target: Target) -> Non
         pytest.param("http://[", "to nowhere", id="to no URL"),
         pytest.param("http://127.0.0.1:99999/", "no URL", id="to a port that is none"),
         pytest.param("", "to nowhere", id="to nowhere"),
+        pytest.param(f"http://{'a' * 300}/", "cannot be the name", id="to a name that cannot be one"),
+        pytest.param("http://b\xfccher.test/", "no http", id="to a name that is not encoded"),
     ],
 )
 def test_a_redirect_that_leads_nowhere_is_refused(to: str, message: str, site: WebSite, target: Target) -> None:
@@ -324,6 +327,29 @@ def test_a_server_that_stays_unready_is_given_up(site: WebSite, target: Target) 
     with pytest.raises(DownloadFailed, match="status 503") as failed:
         target.fetch(site.serve("/image", status(503)), HERE)
     assert failed.value.facts["status"] == 503
+
+
+def test_progress_never_goes_back(site: WebSite, target: Target) -> None:
+    """A server that has to begin again makes it stand still."""
+    breaks = body(CONTENTS, breaks_after=2 * MIB, ranges=False)
+    task = replace(target.job.task, bandwidth_bytes_s=4 * MIB)
+    url = site.serve("/image", breaks, breaks, body(CONTENTS))
+    fetching.fetch(url, target.descriptor, task, max_bytes=10 * MIB, origins=HERE)
+    done = [done for done, _ in target.job.reports]
+    assert done == sorted(done)
+    assert target.contents() == CONTENTS
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [b"\0" * 4096, b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000, b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\n"],
+)
+def test_what_is_no_http_is_a_failed_download(noise: bytes, site: WebSite, target: Target) -> None:
+    def answer(handler: Handler) -> None:
+        handler.wfile.write(noise)
+
+    with pytest.raises(DownloadFailed, match="gave up after 5 tries"):
+        target.fetch(site.serve("/image", answer), HERE)
 
 
 # --- what is refused

@@ -15,7 +15,8 @@ from hostile_images import CLUSTER, IMAGES, LIMIT_BYTES, MIB, SIZE, Hostile, ext
 from image_files import Watched
 from opened import watched as opens
 from storpool_agent.errors import AgentError, Cancelled, ImageRefused, ImageTooLarge
-from storpool_agent.images import inspection
+from storpool_agent.images import child, inspection
+from storpool_agent.images.child import Command
 from storpool_agent.images.model import Image, Look
 from storpool_commands.images import ImageFormat
 
@@ -231,6 +232,11 @@ def test_an_image_that_a_machine_has_open_is_looked_into_without_a_lock(job: Wat
         assert b"1 MiB" in holder.stdout.readline()
         assert look(path, "qcow2", job) == Look(MIB)
         holder.stdin.write(b"quit\n")
+
+
+def test_its_children_get_no_new_privileges(job: Watched) -> None:
+    said = child.output(Command(("cat", "/proc/self/status"), "testing"), job.task, max_bytes=1 << 16)
+    assert "NoNewPrivs:\t1" in said
 
 
 def test_too_large_says_both_sizes(job: Watched, tmp_path: Path) -> None:

@@ -109,6 +109,12 @@ def test_the_schema_in_the_repository_is_that_of_the_models() -> None:
     assert SCHEMA.read_text() == schema.text(), "make schema"
 
 
+def test_the_schema_describes_what_is_inside_a_command() -> None:
+    defined = json.loads(SCHEMA.read_text())["$defs"]
+    assert all(field.get("description") for field in defined["StoredImage"]["properties"].values())
+    assert "md5" in defined["ImageSource"]["properties"]["checksum"]["description"]
+
+
 def test_answers_and_commands_differ_in_what_they_do_with_the_unknown() -> None:
     assert wire.WireModel.model_config["extra"] == "forbid"
     assert AnswerModel.model_config["extra"] == "ignore"

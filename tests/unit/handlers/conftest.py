@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from copy_scene import Scene
 from fake_host import FakeHost
 from storpool_agent.journal.database import Database
 from storpool_agent.journal.journal import Journal
@@ -26,3 +27,8 @@ def host_journal(tmp_path: Path) -> Iterator[Journal]:
     database._writer.execute("PRAGMA synchronous=OFF")  # thousands of commits, none of which has to last
     yield Journal(database, "kvm1")
     database.close()
+
+
+@pytest.fixture
+def scene(host_journal: Journal, tmp_path: Path) -> Scene:
+    return Scene(host_journal, tmp_path / "secondary")

@@ -13,6 +13,7 @@ import pytest
 
 from copy_scene import SCENES, How, Killed, Life, Scene, result
 from storpool_agent.journal.journal import Journal
+from storpool_commands.disks import ConnectPhysicalDisk
 from storpool_commands.envelope import Failure, Success
 
 ALL = pytest.mark.parametrize("name", SCENES)
@@ -33,10 +34,15 @@ class Stage:
         return scene.prepare(SCENES[name or self.name])
 
     def whole(self) -> list[object]:
-        """What may be there of a job that has come to its end: with the source it was to delete, or without."""
+        """What may be there of a job that has come to its end: with the source that it was to delete, or without; and
+        with the volume that a machine has left still attached."""
         kept = self.set(self.name.removesuffix(", delete"))
         kept.run()
-        return [self.after, kept.state()]
+        states = [self.after, kept.state()]
+        if "live out" in self.name:
+            kept.fakes.succeed(ConnectPhysicalDisk(volume=f"~{next(iter(kept.storpool.volumes))}"))
+            states.append(kept.state())
+        return states
 
     def disturbed(self, how: How) -> Iterator[tuple[str, Scene, Success | Failure | None]]:
         """Each change in turn, with the reply unless the agent was killed."""

@@ -7,8 +7,8 @@ import socket
 import pytest
 from pytest_mock import MockerFixture
 
-from storpool_agent.images.addresses import Allowed
-from storpool_agent.images.child_side import Refusal
+from storpool_agent.images.foreign.addresses import Allowed
+from storpool_agent.images.foreign.reply import Refusal
 
 RESOLVED: dict[str, list[str]] = {
     "public.test": ["93.184.216.34"],

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostile_images import CLUSTER, IMAGES, LIMIT_BYTES, MIB, SIZE, Hostile, extension, qcow2, with_data
-from storpool_agent.images.child_side import Refusal
-from storpool_agent.images.foreign import ForeignFile
-from storpool_agent.images.inspector import inspect
+from storpool_agent.images.foreign.file import ForeignFile
+from storpool_agent.images.foreign.inspector import inspect
+from storpool_agent.images.foreign.reply import Refusal
 
 EIB_8 = (1 << 63) - 1  # the longest file that there can be
 COPIED, COMPRESSED = 1 << 63, 1 << 62

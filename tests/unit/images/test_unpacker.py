@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
 from hostile_images import MIB, PACKED, UNPACKED_LIMIT_BYTES, HostilePacked
-from storpool_agent.images import decompression
-from storpool_agent.images.child_side import Refusal
-from storpool_agent.images.decompression import OUTPUT_BYTES, PackedFile
-from storpool_agent.images.foreign import ForeignFile
-from storpool_agent.images.sparse import PIECE_BYTES, SparseFile
-from storpool_agent.images.unpacker import unpack
+from storpool_agent.images.foreign import decompression
+from storpool_agent.images.foreign.decompression import OUTPUT_BYTES, PackedFile
+from storpool_agent.images.foreign.file import ForeignFile
+from storpool_agent.images.foreign.reply import Refusal
+from storpool_agent.images.foreign.sparse import PIECE_BYTES, SparseFile
+from storpool_agent.images.foreign.unpacker import unpack
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
 NOISE = os.urandom(MIB)
@@ -132,5 +132,6 @@ def test_no_room_is_said_to_be_that(number: int, target: int, mocker: MockerFixt
 
 def test_a_file_that_cannot_be_read_is_no_damage(target: int, mocker: MockerFixture) -> None:
     mocker.patch.object(os, "pread", side_effect=OSError(errno.EIO, "Input/output error"))
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(Refusal, match="cannot be read: Input/output error") as refused:
         unpacked(zlib.compress(b""), "bzip2", target)
+    assert refused.value.code == "secondary-unavailable"

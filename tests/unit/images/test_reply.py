@@ -13,8 +13,9 @@ from typing import get_args
 
 import pytest
 
-from storpool_agent.images import delegation, web, worker
-from storpool_agent.images.child_side import Code, Progress, Refusal, Throttle
+from storpool_agent.images import delegation
+from storpool_agent.images.foreign import reply, web
+from storpool_agent.images.foreign.reply import Code, Progress, Refusal, Throttle
 from storpool_commands.errors import ErrorCode
 
 
@@ -31,8 +32,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(worker, "monotonic", lambda: made.now)
-    monkeypatch.setattr(worker, "sleep", made.sleep)
+    monkeypatch.setattr(reply, "monotonic", lambda: made.now)
+    monkeypatch.setattr(reply, "sleep", made.sleep)
     return made
 
 
@@ -62,7 +63,7 @@ def test_each_code_is_one_of_the_contract_and_has_its_error() -> None:
 def test_its_answer_is_a_line(
     work: Callable[[], Mapping[str, object]], answer: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    child_side.run(work)
+    reply.run(work)
     assert json.loads(capsys.readouterr().out) == answer
 
 
@@ -112,7 +113,7 @@ def test_a_url_is_shown_without_what_lets_others_in(url: str, shown: str) -> Non
 @pytest.mark.parametrize("module", ["inspector", "unpacker"])
 def test_a_child_imports_little(module: str) -> None:
     """It starts often, within a limited address space."""
-    code = f"import sys, storpool_agent.images.{module}; print(*sys.modules)"
+    code = f"import sys, storpool_agent.images.foreign.{module}; print(*sys.modules)"
     imported = subprocess.run(
         [sys.executable, "-E", "-s", "-c", code],
         cwd=delegation.DIRECTORY,
@@ -124,5 +125,5 @@ def test_a_child_imports_little(module: str) -> None:
 
 
 def test_the_package_is_where_children_are_started() -> None:
-    assert (delegation.DIRECTORY / "storpool_agent" / "images" / "worker.py").samefile(Path(worker.__file__))
+    assert (delegation.DIRECTORY / "storpool_agent" / "images" / "foreign" / "reply.py").samefile(Path(reply.__file__))
     assert os.access(delegation.DIRECTORY, os.X_OK)

@@ -5,7 +5,7 @@
 import os
 from itertools import groupby
 
-from storpool_agent.images.child_side import write
+from storpool_agent.images.foreign.reply import write
 
 PIECE_BYTES = 64 * 1024
 """The smallest run of zeroes that becomes a hole: a cluster of qcow2, and of most file systems' larger extents."""

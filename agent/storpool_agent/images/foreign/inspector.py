@@ -1,16 +1,16 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""A child that looks into a foreign image: `python -m storpool_agent.images.inspector DESCRIPTOR FORMAT MAX_BYTES`."""
+"""A child that looks into a foreign image: `inspector DESCRIPTOR FORMAT MAX_BYTES`."""
 
 import sys
 from collections.abc import Mapping
 
-from storpool_agent.images import child_side
-from storpool_agent.images.child_side import Progress, Refusal
-from storpool_agent.images.foreign import ForeignFile
-from storpool_agent.images.formats import UNPACKED_BY, recognise
-from storpool_agent.images.qcow2 import MAGIC, read_header
-from storpool_agent.images.qcow2_tables import check_tables
+from storpool_agent.images.foreign import reply
+from storpool_agent.images.foreign.file import ForeignFile
+from storpool_agent.images.foreign.formats import UNPACKED_BY, recognise
+from storpool_agent.images.foreign.qcow2 import MAGIC, read_header
+from storpool_agent.images.foreign.reply import Progress, Refusal
+from storpool_agent.images.foreign.tables import check_tables
 
 
 def inspect(descriptor: int, declared: str, max_size_bytes: int) -> Mapping[str, int | str | bool]:
@@ -69,4 +69,4 @@ def _advice(found: str | None) -> str:
 
 
 if __name__ == "__main__":
-    child_side.run(lambda: inspect(int(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+    reply.run(lambda: inspect(int(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

@@ -11,8 +11,8 @@ import urllib3
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
-from storpool_agent.images.addresses import Allowed
-from storpool_agent.images.child_side import Code, Refusal
+from storpool_agent.images.foreign.addresses import Allowed
+from storpool_agent.images.foreign.reply import Code, Refusal
 
 MAX_REDIRECTS = 5
 CONNECT_TIMEOUT_S = 10.0
@@ -57,11 +57,12 @@ class Web:
             addresses = self.allowed.addresses(host, port)
         except OSError as error:
             raise Broken(f"{host} cannot be resolved: {error.strerror}") from error
+        except UnicodeError:
+            raise Refusal("download-failed", f"{host} cannot be the name of a host") from None
         broken = Broken(f"{host} has no address")
         for address in addresses:
-            pool = self._pool(url.scheme, address, port, host)
             try:
-                return self._send(pool, url, headers)
+                return self._send(self._pool(url.scheme, address, port, host), url, headers)
             except HTTPError as error:
                 broken = _broken(error, f"{host} ({address} port {port})")
         raise broken

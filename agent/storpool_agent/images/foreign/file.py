@@ -6,7 +6,7 @@ import os
 import stat
 from dataclasses import dataclass
 
-from storpool_agent.images.child_side import Refusal
+from storpool_agent.images.foreign.reply import Refusal
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,18 @@ class ForeignFile:
 
     def head(self, count: int) -> bytes:
         """Fewer where the file is shorter."""
-        return os.pread(self.descriptor, count, 0)
+        return self.read_some(0, count)
 
     def read(self, offset: int, count: int, what: str) -> bytes:
         """Raises Refusal when the file ends before."""
-        data = os.pread(self.descriptor, count, offset) if offset + count <= self.length else b""
+        data = self.read_some(offset, count) if offset + count <= self.length else b""
         if len(data) != count:
             raise Refusal("image-refused", f"the file is cut off: {what} is not in it")
         return data
 
     def read_some(self, offset: int, count: int) -> bytes:
         """What is there, at most so many; empty at the end."""
-        return os.pread(self.descriptor, count, offset)
+        try:
+            return os.pread(self.descriptor, count, offset)
+        except OSError as error:
+            raise Refusal("secondary-unavailable", f"it cannot be read: {error.strerror}") from error

@@ -7,10 +7,10 @@ Signatures are those of QEMU's probe functions (block/*.c, bdrv_probe), and of t
 
 import re
 
-from storpool_agent.images.foreign import ForeignFile
+from storpool_agent.images.foreign.file import ForeignFile
 
 HEAD_BYTES = 2048
-"""As many as QEMU looks at (BLOCK_PROBE_BUF_SIZE is 512, VMDK's text descriptor may take more)."""
+"""QEMU looks at 512 (BLOCK_PROBE_BUF_SIZE)."""
 FOOTER_BYTES = 512
 
 _SIGNATURES = (

@@ -1,15 +1,15 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""A child that decompresses: `python -m storpool_agent.images.unpacker PACKED TARGET COMPRESSION MAX BYTES_S`."""
+"""A child that decompresses: `unpacker PACKED TARGET COMPRESSION MAX BYTES_S`."""
 
 import sys
 from collections.abc import Mapping
 
-from storpool_agent.images import child_side
-from storpool_agent.images.child_side import Progress, Refusal, Throttle
-from storpool_agent.images.decompression import PackedFile
-from storpool_agent.images.foreign import ForeignFile
-from storpool_agent.images.sparse import SparseFile
+from storpool_agent.images.foreign import reply
+from storpool_agent.images.foreign.decompression import PackedFile
+from storpool_agent.images.foreign.file import ForeignFile
+from storpool_agent.images.foreign.reply import Progress, Refusal, Throttle
+from storpool_agent.images.foreign.sparse import SparseFile
 
 
 def unpack(source: int, target: int, compression: str, max_bytes: int, bytes_s: int | None) -> Mapping[str, int]:
@@ -29,6 +29,6 @@ def unpack(source: int, target: int, compression: str, max_bytes: int, bytes_s: 
 
 
 if __name__ == "__main__":
-    child_side.run(
+    reply.run(
         lambda: unpack(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]) or None)
     )

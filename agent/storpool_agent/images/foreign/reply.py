@@ -1,10 +1,7 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a child of this package that is written in Python stands on: it reads what strangers have made, so it runs in a
-process of its own, and tells its result in lines of JSON. `delegation` listens.
-
-Such a child imports no more than it needs, and from this package alone: it starts often, its address space is limited,
-and it is started where the package is.
+"""How these children tell their progress and their result: in lines of JSON, to which images.delegation listens. And
+what else they have in common.
 """
 
 import errno
@@ -25,6 +22,7 @@ Code = Literal[
     "image-too-large",
     "scratch-full",
     "secondary-not-allowed",
+    "secondary-unavailable",
 ]
 """Those of the contract (ErrorCode) that such a child ends with."""
 

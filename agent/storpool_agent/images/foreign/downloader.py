@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""A child that downloads a file: `python -m storpool_agent.images.downloader JOB TARGET`, two descriptors.
+"""A child that downloads a file: `downloader JOB TARGET`, two descriptors.
 
 The job comes in a file without a name, because everybody on the host can read a process's arguments, and a URL may
 carry a signature.
@@ -18,10 +18,10 @@ from typing import Any
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
-from storpool_agent.images import child_side
-from storpool_agent.images.addresses import Allowed
-from storpool_agent.images.child_side import Progress, Refusal, Throttle, write
-from storpool_agent.images.web import Broken, Web, reason, shown
+from storpool_agent.images.foreign import reply
+from storpool_agent.images.foreign.addresses import Allowed
+from storpool_agent.images.foreign.reply import Progress, Refusal, Throttle, write
+from storpool_agent.images.foreign.web import Broken, Web, reason, shown
 
 TRIES = 5
 FORGIVEN_BYTES = 16 << 20
@@ -189,4 +189,4 @@ def _job(descriptor: int) -> Job:
 
 
 if __name__ == "__main__":
-    child_side.run(lambda: fetch(_job(int(sys.argv[1])), int(sys.argv[2])))
+    reply.run(lambda: fetch(_job(int(sys.argv[1])), int(sys.argv[2])))

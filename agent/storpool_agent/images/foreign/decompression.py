@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
-from storpool_agent.images.child_side import Refusal
-from storpool_agent.images.foreign import ForeignFile
+from storpool_agent.images.foreign.file import ForeignFile
+from storpool_agent.images.foreign.reply import Refusal
 
 INPUT_BYTES = 256 * 1024
 OUTPUT_BYTES = 1 << 20
@@ -84,9 +84,7 @@ class PackedFile:
                 if stream.eof:
                     return
                 data = self._more_or_refuse() if stream.needs_input else b""
-        except (zlib.error, lzma.LZMAError, OSError, EOFError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # of the file; that of bz2 for damaged data has no number
+        except (zlib.error, lzma.LZMAError, OSError, EOFError) as error:  # OSError is bz2's for damaged data
             raise Refusal("image-refused", f"it is damaged, or no {self._compression} file: {error}") from error
 
     def _next_stream(self, rest: bytes) -> bytes:

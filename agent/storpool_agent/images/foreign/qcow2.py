@@ -10,8 +10,8 @@ CVE-2024-32498 data file, CVE-2024-4467 already by `info`).
 import struct
 from dataclasses import dataclass
 
-from storpool_agent.images.child_side import Refusal
-from storpool_agent.images.foreign import ForeignFile
+from storpool_agent.images.foreign.file import ForeignFile
+from storpool_agent.images.foreign.reply import Refusal
 
 MAGIC = b"QFI\xfb"
 MAX_L1_BYTES = 32 << 20  # QEMU's QCOW_MAX_L1_SIZE

@@ -9,9 +9,9 @@ was cut off on its way would become a disk with holes, so it is refused here.
 import sys
 from array import array
 
-from storpool_agent.images.child_side import Progress, Refusal
-from storpool_agent.images.foreign import ForeignFile
-from storpool_agent.images.qcow2 import SECTOR_BYTES, Header
+from storpool_agent.images.foreign.file import ForeignFile
+from storpool_agent.images.foreign.qcow2 import SECTOR_BYTES, Header
+from storpool_agent.images.foreign.reply import Progress, Refusal
 
 OFFSET = 0x00FF_FFFF_FFFF_FE00
 """The bits of an entry, of L1 or of L2, that are a place in the file."""

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from storpool_agent.images.child_side import Refusal
+from storpool_agent.images.foreign.reply import Refusal
 
 Address = IPv4Address | IPv6Address
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052
