@@ -47,6 +47,13 @@ def stopped(nfs_client: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
+def failing(nfs_client: None, tmp_path: Path) -> Iterator[Yard]:
+    """For a test that has its disk fail: nobody else's."""
+    with running_nas("xfs", tmp_path) as nas, running_depot(nas.files, store=nas.store) as depot:
+        yield Yard(nas, depot)
+
+
+@pytest.fixture
 def yard(stopped: Yard) -> Iterator[Yard]:
     with stopped.depot.running_agent():
         yield stopped
@@ -97,15 +104,17 @@ def assert_full(reply: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("make", [copy_jobs.backup, copy_jobs.download_volume])
-def test_a_server_that_fails_ends_the_copy_and_what_it_keeps_goes_when_it_is_back(yard: Yard, make: Make) -> None:
-    _job, request_id = slow(yard.depot, make)
-    yard.nas.disk.shut_down()
-    reply = yard.depot.raw.reply(request_id)
-    left = yard.depot.rows()
-    yard.nas.disk.mount_again()
+def test_a_server_that_fails_ends_the_copy_and_what_it_keeps_goes_when_it_is_back(failing: Yard, make: Make) -> None:
+    depot = failing.depot
+    _job, request_id = slow(depot, make)
+    failing.nas.disk.shut_down()
+    reply = depot.raw.reply(request_id)
+    left = depot.rows()
+    assert depot.mounts() == []
+    failing.nas.disk.mount_again()
     refused(reply, ErrorCode.SECONDARY_UNAVAILABLE, side_effects="partial" if left else "none")
-    end_of_another_copy(yard.depot)
-    yard.depot.wait_nothing_left()
+    end_of_another_copy(depot)
+    depot.wait_nothing_left()
 
 
 def test_a_mount_that_is_lost_under_a_copy_leaves_nothing_in_the_directory_below(yard: Yard) -> None:
