@@ -61,6 +61,11 @@ bench: venv ## ratios against bare floors and peers, in one run (root)
 	@scripts/services start
 	PYTHONPATH=tests $(BIN)/python -m bench.run $(BENCH)
 
+.PHONY: bench-copy
+bench-copy: venv ## copies against qemu-img by itself and bare devices, in one run (root)
+	@scripts/services start
+	PYTHONPATH=tests $(BIN)/python -m bench.copies $(BENCH)
+
 .PHONY: schema
 schema: venv ## write docs/commands.schema.json anew from the models
 	$(BIN)/python -m storpool_commands.schema > docs/commands.schema.json

@@ -26,13 +26,15 @@ class LoopDevice:
 
 
 @contextmanager
-def loop_device(size_bytes: int = 8 * MIB) -> Generator[LoopDevice]:
+def loop_device(size_bytes: int = 8 * MIB, *, direct_io: bool = False) -> Generator[LoopDevice]:
+    """`direct_io`: past the page cache of the file system that the file is on, too."""
     with TemporaryDirectory(prefix="loop-") as directory:
         backing, link = Path(directory, "image"), Path(directory, "link")
         backing.touch()
         with backing.open("r+b") as opened:
             opened.truncate(size_bytes)
-        node = _run("losetup", "--find", "--show", str(backing))
+        options = ("--direct-io=on",) if direct_io else ()
+        node = _run("losetup", "--find", "--show", *options, str(backing))
         try:
             link.symlink_to(node)
             yield LoopDevice(str(link), node, backing)

@@ -38,10 +38,18 @@ def of_copying(failed: ToolFailed, source: Image, target: Image) -> AgentError:
     return _of(failed, target) or failed
 
 
+def of_a_call(error: OSError, image: Image) -> AgentError:
+    """What to raise when a call on the open file failed."""
+    why = error.strerror or str(error)
+    if image.device:
+        return CopyFailed(f"the device {image.name} fails: {why}", device=image.name)
+    return SecondaryUnavailable(f"the file {image.name} cannot be used: {why}", file=image.name)
+
+
 def _of(failed: ToolFailed, image: Image) -> AgentError | None:
     if _DAMAGED.search(failed.said):
         return CopyFailed(f"{failed}: {image.name} is damaged", file=image.name, said=failed.said)
-    if not any(one in failed.said for one in LOST):
+    if not any(one in failed.said for one in (*LOST, *FULL)):
         return None
     if image.device:
         return CopyFailed(f"{failed}: the device {image.name} fails", device=image.name, said=failed.said)

@@ -39,7 +39,11 @@ _HARMLESS = re.compile(r"qemu-img: warning: [^;]*(; |$)")
 
 
 def convert(source: Image, target: Image, task: Task, *, zeroed: bool = False, compress: bool = False) -> None:
-    """See Images.convert."""
+    """See Images.convert.
+
+    A bandwidth is kept by QEMU's throttling filter on the target, which counts what is written: also the zeroes that a
+    device gets which is not `zeroed`. (`qemu-img -r` counts all zeroes there are, on a thin disk many times too much.)
+    """
     size_bytes = virtual_size(source, task)
     if target.device:
         _large_enough(source, target, size_bytes)
@@ -59,7 +63,7 @@ def convert(source: Image, target: Image, task: Task, *, zeroed: bool = False, c
 
 
 def _large_enough(source: Image, target: Image, size_bytes: int) -> None:
-    room_bytes = device_size(target.descriptor)
+    room_bytes = device_size(target)
     if room_bytes < size_bytes:
         raise CopyFailed(
             f"the disk in {source.name} has {size_bytes} bytes, {target.name} only {room_bytes}; nothing was written",

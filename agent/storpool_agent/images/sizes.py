@@ -9,8 +9,8 @@ import struct
 from typing import Any
 
 from storpool_agent.errors import ImageRefused
-from storpool_agent.images import nodes
-from storpool_agent.images.child import Command, output
+from storpool_agent.images import blame, nodes
+from storpool_agent.images.child import Command, ToolFailed, output
 from storpool_agent.images.launch import Limits
 from storpool_agent.images.model import Image, Task
 
@@ -28,10 +28,9 @@ def virtual_size(image: Image, task: Task) -> int:
     Raises ImageRefused for a qcow2 that refers to another file, as well as `child.run` does.
     """
     if image.device:
-        return device_size(image.descriptor)
+        return device_size(image)
     if image.format == "raw":
-        length = os.fstat(image.descriptor).st_size
-        return -(-length // SECTOR_BYTES) * SECTOR_BYTES
+        return -(-_length(image) // SECTOR_BYTES) * SECTOR_BYTES
     info = _info(image, task)
     if "backing-filename" in info or "data-file" in info.get("format-specific", {}).get("data", {}):
         raise ImageRefused(
@@ -40,10 +39,20 @@ def virtual_size(image: Image, task: Task) -> int:
     return int(info["virtual-size"])
 
 
-def device_size(descriptor: int) -> int:
+def device_size(image: Image) -> int:
     """Of a block device, in bytes."""
-    answer = fcntl.ioctl(descriptor, BLKGETSIZE64, bytes(8))
+    try:
+        answer = fcntl.ioctl(image.descriptor, BLKGETSIZE64, bytes(8))
+    except OSError as error:
+        raise blame.of_a_call(error, image) from error
     return int(struct.unpack("=Q", answer)[0])
+
+
+def _length(image: Image) -> int:
+    try:
+        return os.fstat(image.descriptor).st_size
+    except OSError as error:
+        raise blame.of_a_call(error, image) from error
 
 
 def _info(image: Image, task: Task) -> dict[str, Any]:
@@ -54,5 +63,8 @@ def _info(image: Image, task: Task) -> dict[str, Any]:
         limits=INFO_LIMITS,
         timeout_s=INFO_TIMEOUT_S,
     )
-    found: dict[str, Any] = json.loads(output(command, task, max_bytes=INFO_BYTES))
+    try:
+        found: dict[str, Any] = json.loads(output(command, task, max_bytes=INFO_BYTES))
+    except ToolFailed as failed:
+        raise blame.of_reading(failed, image) from failed
     return found

@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 from storpool_agent.images.worker.files import CannotRead, RawFile, aligned_buffer
@@ -22,7 +23,8 @@ BLOCK_BYTES = 4 << 20
 DIGEST_BYTES = 32
 THREADS = 4
 """Two cannot keep a device and two cores busy; more than four gain nothing."""
-REPORT_BYTES = 32 << 20
+REPORT_BYTES, REPORT_S = 32 << 20, 1.0
+"""Whichever comes first: what says nothing for long is taken for stalled."""
 _SAMPLE_BYTES = 16
 
 _memcmp = ctypes.CDLL(None).memcmp
@@ -51,6 +53,7 @@ class BlockHash:
         if last_bytes:
             self._digests += _of_zeroes(last_bytes)
         self._next, self._done, self._reported = 0, 0, 0
+        self._reported_at = monotonic()
         self._mutex = threading.Lock()
         self._failure: BaseException | None = None
 
@@ -98,8 +101,9 @@ class BlockHash:
 
     def _counted(self, length: int) -> None:
         self._done += length
-        if self._done - self._reported >= REPORT_BYTES:
-            self._reported = self._done
+        now = monotonic()
+        if self._done - self._reported >= REPORT_BYTES or now - self._reported_at >= REPORT_S:
+            self._reported, self._reported_at = self._done, now
             self._report(self._done)
 
 

@@ -34,6 +34,9 @@ class RawFile:
     def reader(self) -> "RawFile":
         return self
 
+    def close(self) -> None:
+        os.close(self._file)
+
     def next_data(self, offset: int) -> int:
         """Where the next byte is that may not be zero. A device has to be read to find out."""
         if self._has_holes:

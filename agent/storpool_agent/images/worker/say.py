@@ -16,10 +16,10 @@ def say(word: str, value: object) -> None:
 
 @contextmanager
 def ending() -> Generator[None]:
-    """A failure to read ends the program with one line."""
+    """A failure to read, or a server that has ended, ends the program with one line."""
     try:
         yield
-    except CannotRead as error:
+    except (CannotRead, ConnectionError) as error:
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
         os._exit(1)
