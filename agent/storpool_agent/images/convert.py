@@ -47,15 +47,11 @@ def convert(source: Image, target: Image, task: Task, *, zeroed: bool = False, c
     size_bytes = virtual_size(source, task)
     if target.device:
         _large_enough(source, target, size_bytes)
-    subject = f"copying {source.name} to {target.name}"
+    command = _command(source, target, task, zeroed=zeroed or not target.device, compress=compress)
     try:
         if not target.device:
             _create(target, size_bytes, task, compress=compress)
-        _copy(
-            _command(source, target, task, subject, zeroed=zeroed or not target.device, compress=compress),
-            size_bytes,
-            task,
-        )
+        _copy(command, size_bytes, task)
         _flush(target, task)
     except ToolFailed as failed:
         raise blame.of_copying(failed, source, target) from failed
@@ -92,7 +88,7 @@ def _create(target: Image, size_bytes: int, task: Task, *, compress: bool) -> No
     )
 
 
-def _command(source: Image, target: Image, task: Task, subject: str, *, zeroed: bool, compress: bool) -> Command:
+def _command(source: Image, target: Image, task: Task, *, zeroed: bool, compress: bool) -> Command:
     limited = task.bandwidth_bytes_s is not None
     throttle = f"throttle-group,id={nodes.THROTTLE_GROUP},x-bps-write={task.bandwidth_bytes_s}"
     argv = (
@@ -105,7 +101,7 @@ def _command(source: Image, target: Image, task: Task, subject: str, *, zeroed: 
         *("--target-image-opts", nodes.source(source), nodes.target(target, limited=limited)),
     )
     files = {source.descriptor: source.name, target.descriptor: target.name}
-    return Command(argv, subject, files=files, limits=LIMITS)
+    return Command(argv, f"copying {source.name} to {target.name}", files=files, limits=LIMITS)
 
 
 def _copy(command: Command, size_bytes: int, task: Task) -> None:
