@@ -27,9 +27,10 @@ from storpool_agent.images.launch import Limits
 from storpool_agent.images.model import Image, Task
 from storpool_agent.images.sizes import device_size, virtual_size
 
-LIMITS = Limits(address_space_bytes=4 << 30)
-"""Of it qemu-img takes 0.8 GiB for its threads' stacks and heaps, of which it touches 40 MiB; the tables of a qcow2
-are cached up to 32 MiB, whatever its size."""
+LIMITS = Limits(address_space_bytes=8 << 30)
+"""Touched are some 40 MiB: of a qcow2's tables at most 32 MiB are cached, whatever its size. But up to 64 threads
+reserve 8 MiB of stack and, on a host with many cores, 64 MiB of heap each: 5 GiB in all. A thread that gets no stack is
+an abort of qemu-img's."""
 SHORT_S = 600.0
 """For making a file and for flushing it: neither has much to do, and the storage may be busy."""
 FLUSH = "import os, sys; os.fsync(int(sys.argv[1]))"
