@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from storpool_agent.interrupt import Interrupt
+from storpool_agent.interrupt import LONGEST_WAIT_S, Interrupt
 
 
 class Turn:
@@ -98,10 +98,15 @@ class HeldTurns:
         self._locks.enter(turn)
         if interrupt is not None:
             interrupt.tell(woken.set)
-        woken.wait()
+        while not come.is_set() and not _is_over(interrupt):
+            woken.wait(None if interrupt is None else interrupt.within(LONGEST_WAIT_S))
         if not come.is_set() and interrupt is not None and given_up.acquire(blocking=False):
             interrupt.check()
         return turn
+
+
+def _is_over(interrupt: Interrupt | None) -> bool:
+    return interrupt is not None and (interrupt.reason is not None or interrupt.within(LONGEST_WAIT_S) <= 0)
 
 
 def volume_key(global_id: str) -> str:
