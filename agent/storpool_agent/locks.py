@@ -98,15 +98,16 @@ class HeldTurns:
         self._locks.enter(turn)
         if interrupt is not None:
             interrupt.tell(woken.set)
-        while not come.is_set() and not _is_over(interrupt):
+        while not come.is_set():
             woken.wait(None if interrupt is None else interrupt.within(LONGEST_WAIT_S))
-        if not come.is_set() and interrupt is not None and given_up.acquire(blocking=False):
-            interrupt.check()
+            try:
+                if interrupt is not None and not come.is_set():
+                    interrupt.check()
+            except Exception:
+                if given_up.acquire(blocking=False):
+                    raise
+                break
         return turn
-
-
-def _is_over(interrupt: Interrupt | None) -> bool:
-    return interrupt is not None and (interrupt.reason is not None or interrupt.within(LONGEST_WAIT_S) <= 0)
 
 
 def volume_key(global_id: str) -> str:
