@@ -299,22 +299,26 @@ class Jobs:
         attempt = self._begin(job)
         if attempt is None:
             return None
-        refusal = problem or _refusal(job) or self._start(job)
-        if refusal is not None:
-            if job.has_begun:
-                dispatch.clean_up(job.request, self._host, attempt)
-            reply = dispatch.failure(self._host.name, job.request, refusal)
-            # How far an earlier life of the agent, or another agent, came with it is not known.
-            return reply.model_copy(update={"side_effects": "partial"}) if job.attempts else reply
-        crash_point(f"{job.request.body.command}/started")
-        host = dry(self._host) if job.request.dry_run else self._host
         try:
-            return dispatch.execute(job.request, host, attempt)
+            refusal = problem or _refusal(job) or self._start(job)
+            return self._refused(job, attempt, refusal) if refusal else self._execute(job, attempt)
         except AgentStopping:
             self._note_stop(job)
             return None
         finally:
             attempt.close()
+
+    def _refused(self, job: Job, attempt: Attempt, refusal: AgentError) -> Failure:
+        if job.has_begun:
+            dispatch.clean_up(job.request, self._host, attempt)
+        reply = dispatch.failure(self._host.name, job.request, refusal)
+        # How far an earlier life of the agent, or another agent, came with it is not known.
+        return reply.model_copy(update={"side_effects": "partial"}) if job.attempts else reply
+
+    def _execute(self, job: Job, attempt: Attempt) -> Success | Failure:
+        crash_point(f"{job.request.body.command}/started")
+        host = dry(self._host) if job.request.dry_run else self._host
+        return dispatch.execute(job.request, host, attempt)
 
     def _note_stop(self, job: Job) -> None:
         log.info("copy stopped", request=str(job.request.id), reason="the agent stops; the next start begins it again")
