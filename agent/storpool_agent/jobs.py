@@ -25,7 +25,7 @@ from storpool_agent.errors import (
     SecretNotKept,
 )
 from storpool_agent.host import Host
-from storpool_agent.interrupt import AgentStopping
+from storpool_agent.interrupt import AgentStopping, Interrupt
 from storpool_agent.journal.journal import Journal, Outgoing
 from storpool_agent.lanes import Lane
 from storpool_agent.locks import HeldTurns, Locks, Turn
@@ -119,9 +119,9 @@ class Jobs:
         """Have somebody told that a copy has its reply. Call it before the first request."""
         self._copy_ended = callback
 
-    def turns(self) -> HeldTurns:
+    def turns(self, interrupt: Interrupt) -> HeldTurns:
         """For work of the agent's own on objects that commands name."""
-        return HeldTurns(self._locks, [])
+        return HeldTurns(self._locks, [], interrupt)
 
     def submit(self, request: Request, attempts: int = 0, stops: int = 0, *, recovered: bool = False) -> None:
         """Have a stored request run when its objects are free."""

@@ -62,9 +62,11 @@ class Locks:
 class HeldTurns:
     """The turns of one job that takes long. One thread uses it."""
 
-    def __init__(self, locks: Locks, turns: list[Turn]) -> None:
+    def __init__(self, locks: Locks, turns: list[Turn], interrupt: Interrupt | None = None) -> None:
+        """`interrupt` ends the waits that nothing else does."""
         self._locks = locks
         self._turns = turns
+        self._interrupt = interrupt
 
     def give_up(self) -> None:
         for turn in reversed(self._turns):
@@ -78,7 +80,7 @@ class HeldTurns:
         if any(key in turn.keys for turn in self._turns):
             yield
             return
-        turn = self._wait(key, interrupt)
+        turn = self._wait(key, interrupt or self._interrupt)
         try:
             yield
         finally:
