@@ -202,7 +202,7 @@ def test_what_is_a_checksum(algorithm: str, digits: int) -> None:
     [
         *("", "sha256", "sha256:", "0" * 64, ":" + "0" * 64, "sha256=" + "0" * 64, "sha256:" + "A" * 64),
         *("SHA256:" + "0" * 64, "sha3:" + "0" * 64, "crc32:00000000", "sha256:" + "g" * 64, "sha256: " + "0" * 64),
-        *(f"{SHA256}\n", f"{SHA256}:", "sha256:" + "\u0660" * 64, "blake2b:" + "0" * 128, "sha256-4m:" + "0" * 64),
+        *(f"{SHA256}\n", f"{SHA256}:", "sha256:" + "\u0660" * 64, "blake2b:" + "0" * 128, "sha256-1m:" + "0" * 64),
     ],
 )
 def test_what_is_no_checksum(checksum: str) -> None:
