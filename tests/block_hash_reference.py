@@ -4,10 +4,10 @@
 
 from hashlib import sha256
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 
 
 def block_hash(contents: bytes) -> str:
     """Of all the contents of a disk."""
     blocks = (contents[at : at + BLOCK_BYTES] for at in range(0, len(contents), BLOCK_BYTES))
-    return "sha256-4m:" + sha256(b"".join(sha256(block).digest() for block in blocks)).hexdigest()
+    return "sha256-1m:" + sha256(b"".join(sha256(block).digest() for block in blocks)).hexdigest()

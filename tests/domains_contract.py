@@ -423,6 +423,14 @@ class DomainsContract:
         lab.domains.mirror(plugged, to(new), copy(), soon())
         assert lab.domains.pivot(plugged, to(new), soon()) == moved
 
+    def test_a_disk_that_is_looked_at_where_it_is_to_go_has_moved(self, lab: Lab) -> None:
+        """As whoever comes after a crash finds it."""
+        machine, old, new = lab.machine(), lab.device(), lab.device()
+        plugged = lab.domains.plug(machine, disk(old), soon())
+        lab.domains.mirror(plugged, to(new), copy(), soon())
+        moved = lab.domains.pivot(plugged, to(new), soon())
+        assert lab.domains.pivot(moved, to(new), soon()) == moved
+
     def test_a_disk_can_go_back_where_it_came_from(self, lab: Lab) -> None:
         machine, old, new = lab.machine(), lab.device(), lab.device()
         there = lab.domains.plug(machine, disk(old), soon())

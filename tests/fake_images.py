@@ -7,12 +7,12 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 
+from block_hash_reference import block_hash
 from storpool_agent.errors import AgentError, ImageFormatMismatch, ImageNotFound, ImageTooLarge
 from storpool_agent.images.model import Image, Look, Task
 from storpool_commands.images import Compression
 
 QCOW2_MAGIC = b"QFI\xfb"
-BLOCK = 4 << 20
 
 
 @dataclass
@@ -78,10 +78,3 @@ class FakeImages:
         task.interrupt.check()
         if call in self.failing:
             raise self.failing[call]
-
-
-def block_hash(contents: bytes) -> str:
-    """As the wire defines it."""
-    blocks = [contents[at : at + BLOCK] for at in range(0, len(contents), BLOCK)]
-    digests = b"".join(hashlib.sha256(block).digest() for block in blocks)
-    return f"sha256-4m:{hashlib.sha256(digests).hexdigest()}"

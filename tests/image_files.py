@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from block_device import eventually
 from loop_device import MIB, LoopDevice, loop_device
 from storpool_agent.images.model import Image, Task
 from storpool_agent.interrupt import Interrupt
@@ -95,6 +96,18 @@ def device_with(contents: bytes) -> Generator[LoopDevice]:
         yield device
 
 
+@contextmanager
+def loop_over(backing: Path) -> Generator[str]:
+    """A node over a file of the caller's, who can take away what the file is on as soon as the block ends."""
+    node = tool("losetup", "--find", "--show", str(backing))
+    try:
+        yield node
+    finally:
+        tool("losetup", "--detach", node)
+        bound = Path("/sys/block", Path(node).name, "loop")
+        eventually(lambda: not bound.exists())  # udev may still look at it: it is then let go of a little later
+
+
 def qcow2_with(path: Path, contents: bytes, *options: str) -> Path:
     """Made by plain qemu-img."""
     raw = write_sparse(path.with_suffix(".made-from"), contents)
@@ -153,6 +166,23 @@ def holders_of(path: Path) -> set[int]:
         except OSError:
             continue  # it has just ended
     return found - {os.getpid()}
+
+
+def descendants(pid: int | None = None) -> list[int]:
+    """Of this process, parents before their children."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid or os.getpid()}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Not gone, and not waiting for its parent alone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def tool(*command: str) -> str:

@@ -101,8 +101,8 @@ WebUrl = Annotated[str, Field(max_length=2048), AfterValidator(_web)]
 Checksum = Annotated[str, Field(max_length=140), AfterValidator(_checksum)]
 """Of a whole file: `sha256:<hex>`; also md5, sha1, sha224, sha384, sha512."""
 
-BlockHash = Annotated[str, Field(pattern=r"^sha256-4m:[0-9a-f]{64}$")]
-"""Of a disk's contents, whatever format and file it is kept in. The contents are cut into blocks of 4 MiB, the last
+BlockHash = Annotated[str, Field(pattern=r"^sha256-1m:[0-9a-f]{64}$")]
+"""Of a disk's contents, whatever format and file it is kept in. The contents are cut into blocks of 1 MiB, the last
 one may be shorter; the hash is the SHA-256 of the SHA-256 digests (32 bytes each) of all blocks in order."""
 
 

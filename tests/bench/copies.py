@@ -4,6 +4,7 @@
 
 The contenders take turns in each round, each with a fresh target and dropped caches: the tools (ImageTools.convert),
 qemu-img with the flags that are best for the direction, qemu-img with its defaults, and dd of the data alone, direct.
+Then whole jobs, from command to reply: see `copy_jobs`.
 """
 
 import resource
@@ -17,7 +18,7 @@ from time import perf_counter
 
 import click
 
-from bench import report
+from bench import copy_jobs, report
 from bench.copy_stage import MIB, Place, Stage, tool
 from bench.figures import Figure, Goal, alone, compared
 from bench.process import family
@@ -62,7 +63,6 @@ def figures(rounds: int, size_bytes: int) -> list[Figure]:
 
 def _direction(stage: Stage, name: str, rounds: int) -> list[Figure]:
     kinds = DIRECTIONS[name]
-    # The agent's whole job, command in and reply out, is one more contender beside these: `"job": ...`.
     contenders: dict[str, Callable[[], Cost]] = {
         "tools": partial(_by_tools, stage, *kinds),
         "flags": partial(_by, stage, *kinds, _best_flags),
@@ -152,7 +152,7 @@ def _measured(copy: Callable[[], object]) -> Cost:
 def main(rounds: int, size_mib: int, json_file: Path | None) -> None:
     """Ratios of the agent's copies against qemu-img and bare devices. Needs root, and three times the data as room."""
     where = report.setting()
-    measured = figures(rounds, size_mib * MIB)
+    measured = [*figures(rounds, size_mib * MIB), *copy_jobs.figures(rounds, size_mib * MIB)]
     report.show(measured, where)
     if json_file is not None:
         report.write(measured, where, json_file)

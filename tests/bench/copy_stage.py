@@ -61,13 +61,13 @@ class Stage:
         path = self._directory / "target"
         path.unlink(missing_ok=True)
         if kind != "device":
-            _drop_caches()
+            drop_caches()
             yield Place(str(path), "raw" if kind == "raw" else "qcow2", False)
             return
         path.touch()
         os.truncate(path, self.size_bytes)
         with _loop(str(path)) as node:
-            _drop_caches()
+            drop_caches()
             yield Place(node, "raw", True)
 
     def _write_data(self, path: str) -> None:
@@ -88,7 +88,7 @@ def _loop(backing: str) -> Generator[str]:
         tool("losetup", "--detach", node)
 
 
-def _drop_caches() -> None:
+def drop_caches() -> None:
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3")
 

@@ -10,10 +10,11 @@ from pathlib import Path
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
-def cpu_s(pid: int) -> float:
-    """User and system time of all its threads."""
+def cpu_s(pid: int, *, children: bool = False) -> float:
+    """User and system time of all its threads; with `children` also of those that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S  # utime and stime, proc(5)
+    used = fields[11:15] if children else fields[11:13]  # utime, stime, cutime, cstime: proc(5)
+    return sum(map(int, used)) / TICKS_PER_S
 
 
 def rss_mib(pid: int) -> float:

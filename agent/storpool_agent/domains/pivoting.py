@@ -89,6 +89,8 @@ class Pivoting:
 
     def _configure(self) -> None:
         """Every disk of the configuration that leads to where the disk was."""
+        if self.job.disk.path == self.job.target.path:
+            return
         before = SourcePaths([self.job.disk.path])
         configured = self._machine().config_disk(before)
         if configured is None:
@@ -107,7 +109,8 @@ class Pivoting:
         moved = SourcePaths([target.path])
         configured = machine.config_disk(moved)
         right = _is(machine.live_at(disk.target), self.job) and (configured is None or _is(configured, self.job))
-        if not right or machine.config_disk(SourcePaths([disk.path])) is not None:
+        left = disk.path != target.path and machine.config_disk(SourcePaths([disk.path])) is not None
+        if not right or left:
             raise LibvirtRefused(
                 f"libvirt said yes, but {disk.domain.name} does not have {target.path} as {disk.target}, now and in "
                 "its configuration",

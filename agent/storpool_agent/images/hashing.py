@@ -20,14 +20,14 @@ from storpool_agent.images.worker import ALGORITHMS
 PACKAGES = Path(__file__).parents[2]
 """Where `storpool_agent` is: the child's own directory, since it has no PYTHONPATH and reads no site-packages."""
 LIMITS = Limits(address_space_bytes=8 << 30)
-"""Inherited by qemu-nbd. Besides 16 MiB of buffers, a disk of 1 TiB has 8 MiB of digests."""
+"""Inherited by qemu-nbd. Besides 4 MiB of buffers, a disk of 1 TiB has 32 MiB of digests."""
 
 
 def block_hash(image: Image, size_bytes: int, task: Task) -> str:
     """See Images.block_hash. Raises CopyFailed when the image ends before `size_bytes`."""
     node = nodes.source(image) if image.format == "qcow2" else ""
     digest = _run("blocks", image, task, str(size_bytes), node, total_bytes=size_bytes)
-    return f"sha256-4m:{digest}"
+    return f"sha256-1m:{digest}"
 
 
 def checksum(image: Image, algorithm: str, task: Task) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from storpool_agent.errors import ImageRefused
-from storpool_agent.images import child
+from storpool_agent.images import child, nodes
 from storpool_agent.images.child import Command, ToolFailed
 from storpool_agent.images.delegation import ADDRESS_SPACE_BYTES, Work, delegate
 from storpool_agent.images.launch import Limits
@@ -46,11 +46,11 @@ def _no_report(done: int, total: int | None) -> None:
 
 
 def _info(image: Image, task: Task) -> Mapping[str, Any]:
-    """What qemu-img says. Raises ImageRefused when it does not take the image."""
+    """What qemu-img says, also while somebody writes to it. Raises ImageRefused when it does not take the image."""
     try:
         said = child.output(
             Command(
-                ("qemu-img", "info", "--output=json", _explicit(image.descriptor)),
+                ("qemu-img", "info", "--force-share", "--output=json", nodes.source(image)),
                 image.name,
                 {image.descriptor: image.name},
                 Limits(address_space_bytes=ADDRESS_SPACE_BYTES, cpu_s=CPU_S),
@@ -63,13 +63,6 @@ def _info(image: Image, task: Task) -> Mapping[str, Any]:
         raise ImageRefused(f"{image.name}: qemu-img does not take it: {error.said or error}") from error
     except ValueError as error:
         raise ImageRefused(f"{image.name}: what qemu-img says of it is no JSON") from error
-
-
-def _explicit(descriptor: int) -> str:
-    """Nothing is left to the image: not its driver, not a file behind it. Locks are for who writes, and NFS may hang in
-    them."""
-    file = {"driver": "file", "filename": f"/proc/self/fd/{descriptor}", "locking": "off"}
-    return "json:" + json.dumps({"driver": "qcow2", "backing": None, "file": file})
 
 
 def _compare(image: Image, found: Mapping[str, Any], info: Mapping[str, Any]) -> None:

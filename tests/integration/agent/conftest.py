@@ -63,6 +63,14 @@ def lab(shared_lab: CopyLab) -> Iterator[CopyLab]:
     assert (shared_lab.temporary(), shared_lab.attached()) == (set(), attached)
 
 
+@pytest.fixture
+def own_lab(nfs_client: None) -> Iterator[CopyLab]:
+    """One whose agent the test may kill."""
+    with running_copy_lab() as running:
+        yield running
+        assert running.temporary() == set()
+
+
 @contextmanager
 def _user() -> Iterator[tuple[str, str]]:
     """A user of the broker whose password is nobody else's."""

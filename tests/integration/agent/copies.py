@@ -24,7 +24,7 @@ from storpool_commands.control import CommandStatus, QueryCommand
 from storpool_commands.images import ImageFormat, ImageSource, StoredImage
 
 MIB = 1 << 20
-BLOCK = 4 << 20
+BLOCK = 1 << 20
 DISK_BYTES = 10 * MIB
 """Three blocks of a BlockHash, the last one shorter."""
 SLOW_BYTES_S = 1 << 20
@@ -51,7 +51,7 @@ def full_disk(size_bytes: int = DISK_BYTES) -> bytes:
 def block_hash(data: bytes) -> str:
     """As the contract has it."""
     digests = [hashlib.sha256(data[place : place + BLOCK]).digest() for place in range(0, len(data), BLOCK)]
-    return f"sha256-4m:{hashlib.sha256(b''.join(digests)).hexdigest()}"
+    return f"sha256-1m:{hashlib.sha256(b''.join(digests)).hexdigest()}"
 
 
 @dataclass

@@ -20,8 +20,10 @@ from image_server import WebSite, web_site
 from mount_helper import NfsServer
 from real_lab import wait_for
 from storpool_agent.secondary import mountinfo
+from storpool_commands.client import CommandFailed
 from storpool_commands.control import JobProgress, QueriedCommand, QueryCommand
 from storpool_commands.disks import ConnectPhysicalDisk, DisconnectPhysicalDisk
+from storpool_commands.errors import ErrorCode
 from storpool_commands.images import ImageFormat, ImageSource, StoredImage
 from storpool_commands.labels import KIND, WRITING
 from storpool_commands.snapshots import TakeSnapshot
@@ -146,13 +148,21 @@ class CopyLab:
 
         def look() -> bool:
             assert not running.reply.done(), f"it has ended: {running.reply.exception() or running.reply.result()}"
-            status = self.query(running).status
-            if status.progress is not None and reached(status.progress):
-                seen.append(status.progress)
+            progress = self._progress(running)
+            if progress is not None and reached(progress):
+                seen.append(progress)
             return bool(seen)
 
         wait_for(look, REPLY_TIMEOUT_S)
         return seen[0]
+
+    def _progress(self, running: Running) -> JobProgress | None:
+        try:
+            return self.query(running).status.progress
+        except CommandFailed as failure:
+            if failure.code is not ErrorCode.UNKNOWN_REQUEST:  # the question overtook it
+                raise
+            return None
 
     def wait_until_copying(self, running: Running) -> JobProgress:
         """Until it has moved some bytes, and not all."""

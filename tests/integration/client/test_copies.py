@@ -33,7 +33,7 @@ BACKED_UP = BackedUpSnapshot(
     format="qcow2",
     file_size_bytes=196616,
     virtual_size_bytes=GIB,
-    block_hash=f"sha256-4m:{'0' * 64}",
+    block_hash=f"sha256-1m:{'0' * 64}",
     copies=1,
 )
 

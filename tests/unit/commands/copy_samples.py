@@ -25,7 +25,7 @@ from storpool_commands.images import ImageSource, StoredImage
 from storpool_commands.wire import AnswerModel, CommandModel
 from unit.commands.storage_samples import LABELS, MADE, NEW
 
-BLOCK_HASH = f"sha256-4m:{'0a' * 32}"
+BLOCK_HASH = f"sha256-1m:{'0a' * 32}"
 FILE = StoredImage(store="nfs://10.0.0.1/export/secondary", path="template/tmpl/2/201/image.qcow2")
 STORED = ImageSource(
     store="file:///srv/secondary",

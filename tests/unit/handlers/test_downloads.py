@@ -18,7 +18,7 @@ from storpool_commands.errors import ErrorCode
 from storpool_commands.images import ImageSource
 from storpool_commands.labels import KIND, OPERATION, WRITING
 
-OTHER_HASH = f"sha256-4m:{'0' * 64}"
+OTHER_HASH = f"sha256-1m:{'0' * 64}"
 
 
 def volume_of(source: ImageSource, contents: bytes = CONTENTS, **options: object) -> Maker:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostile_images import CLUSTER, IMAGES, LIMIT_BYTES, MIB, SIZE, Hostile, extension, qcow2, with_data
@@ -130,6 +130,7 @@ def test_reading_does_not_move_the_descriptor() -> None:
         assert os.lseek(image.fileno(), 0, os.SEEK_CUR) == 17
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(4, 300), st.binary(min_size=1, max_size=16)), max_size=8),
     st.integers(0, len(with_data())),
@@ -144,6 +145,7 @@ def test_whatever_the_header_says_it_is_taken_or_refused(
     _taken_or_refused(bytes(image[:length]), declared)
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         qcow2,
@@ -165,6 +167,7 @@ def test_any_combination_of_fields_is_taken_or_refused(image: bytes) -> None:
     _taken_or_refused(image, "qcow2")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=4096), st.sampled_from(["raw", "qcow2"]))
 def test_any_bytes_are_taken_or_refused(contents: bytes, declared: str) -> None:
     _taken_or_refused(contents, declared)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest_mock import MockerFixture
 
@@ -96,6 +96,7 @@ def test_no_step_gives_more_than_its_share(compression: str) -> None:
     assert max(sizes) <= OUTPUT_BYTES
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=3), st.integers(1, 200_000)), max_size=6), st.data())
 def test_a_sparse_file_reads_as_what_was_appended(runs: list[tuple[bytes, int]], data: st.DataObject) -> None:
     contents = b"".join((piece if data.draw(st.booleans()) else b"\0") * count for piece, count in runs)
@@ -110,6 +111,7 @@ def test_a_sparse_file_reads_as_what_was_appended(runs: list[tuple[bytes, int]],
         assert file.read() == contents
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000), st.sampled_from(sorted(PACKERS)), st.integers(0, 1999), st.integers(0, 255))
 def test_a_changed_byte_is_found_or_changes_nothing(contents: bytes, compression: str, place: int, byte: int) -> None:
     """There are fields of a header that nobody reads, such as gzip's time."""

@@ -19,7 +19,7 @@ from typing import Protocol
 from storpool_agent.images.worker.files import CannotRead, RawFile, aligned_buffer
 from storpool_agent.images.worker.say import ending, say
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 DIGEST_BYTES = 32
 THREADS = 4
 """Two cannot keep a device and two cores busy; more than four gain nothing."""
