@@ -201,7 +201,8 @@ class Scene:
 
     def plan(self) -> Success | Failure:
         """As a dry run."""
-        return dispatch.execute(self.request, dry(self.fakes.host), DryAttempt(self.request, self.journal, 1))
+        request = self.request.model_copy(update={"dry_run": True})
+        return dispatch.execute(request, dry(self.fakes.host), DryAttempt(request, self.journal, 1))
 
     def fail(self, code: ErrorCode, side_effects: str = "none") -> Failure:
         """Run it; when it says that it has left nothing, nothing is left."""
