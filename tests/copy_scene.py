@@ -330,7 +330,8 @@ def _download_template(scene: Scene) -> Command:
 
 def _download_volume(scene: Scene) -> Command:
     scene.file()
-    return DownloadVolume(source=SOURCE, template="dev", name="disk-1", size_bytes=2 * SIZE)
+    source = SOURCE.model_copy(update={"checksum": f"sha256:{hashlib.sha256(CONTENTS).hexdigest()}"})
+    return DownloadVolume(source=source, template="dev", name="disk-1", size_bytes=2 * SIZE)
 
 
 def _download_from_the_web(scene: Scene) -> Command:
