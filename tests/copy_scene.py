@@ -104,7 +104,7 @@ class Life:
         refused, lost = _CHANGES[name]
         if self.how == "refused":
             raise refused(name)
-        result = function(*args, **settings)
+        function(*args, **settings)
         if self.how == "lost":
             raise lost(name)
         self.over = True
@@ -198,6 +198,10 @@ class Scene:
     def clean_up(self, attempt: int = 2) -> None:
         """As the agent would for a request that is not run again."""
         dispatch.clean_up(self.request, *self._alive(Life(), attempt))
+
+    def cancel(self) -> None:
+        """The run that is under way."""
+        self.attempt.cancel()
 
     def plan(self) -> Success | Failure:
         """As a dry run."""
@@ -293,7 +297,11 @@ class Scene:
         """Where each disk is, and that what it is on is there."""
         root = str(self.fakes.directory)
         return [
-            (target, ID.sub("", disk.path.replace(root, "")), hashlib.sha256(self._at(disk.path).read_bytes()).hexdigest())
+            (
+                target,
+                ID.sub("", disk.path.replace(root, "")),
+                hashlib.sha256(self._at(disk.path).read_bytes()).hexdigest(),
+            )
             for target, disk in disks.items()
         ]
 

@@ -118,7 +118,7 @@ class Copy:
         outer = self.attempt.interrupt
         ended = Interrupt(outer.deadline)
         outer.tell(lambda: ended.set(outer.reason or InterruptedError()))
-        task = replace(self.task("copy"), interrupt=ended, report=lambda _done, _total: None)
+        task = replace(self.task("copy"), interrupt=ended, report=_silently)
         with ThreadPoolExecutor(1, thread_name_prefix="hash") as thread:
             future = thread.submit(work, task)
             try:
@@ -211,6 +211,10 @@ def _published(copy: Copy, target: StoredImage, how: FileFormat, earlier: Verifi
             path=target.path,
         )
     return stored
+
+
+def _silently(_done: int, _total: int | None) -> None:
+    """The copy tells how far it is, not what runs beside it."""
 
 
 def _refuse_difference(source: Image, target: Image, left: str, arrived: str, expected: str | None) -> None:

@@ -100,9 +100,13 @@ def test_all_who_have_asked_get_it_and_so_do_those_who_listen(press: Press) -> N
         (topology.REPLIES, topology.reply_key("kvm1", "other")),
     ]
     progress = press.publisher.bodies(topology.REPLIES)[0]
-    assert {"id": str(job.request.id), "status": "progress", "phase": "copy", "bytesDone": 5, "bytesTotal": 10}.items() <= (
-        progress.items()
-    )
+    assert {
+        "id": str(job.request.id),
+        "status": "progress",
+        "phase": "copy",
+        "bytesDone": 5,
+        "bytesTotal": 10,
+    }.items() <= (progress.items())
     (event,) = press.publisher.bodies(topology.EVENTS)
     assert (event["type"], event["subject"]) == ("com.storpool.agent.progress.backupSnapshot", str(job.request.id))
     assert event["data"]["bytesDone"] == 5

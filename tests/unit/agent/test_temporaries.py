@@ -104,13 +104,16 @@ def version_3(directory: Path) -> None:
     """A journal of the version before copies, with something in each of its tables."""
     connection = sqlite3.connect(directory / "journal.db", isolation_level=None)
     connection.executescript("".join(schema._STEPS[:3]) + "PRAGMA user_version = 3;")
-    values = "seq, id, digest, request, name, reply_to, received_at, state, attempts"
+    added = (
+        "INSERT INTO command (seq, id, digest, request, name, reply_to, received_at, state, attempts)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    )
     for row in (
         (1, "done", b"d", b"{}", "ping", "mgmt", 1.0, "finished", 1),
         (2, "running", b"d", b"{}", "createVolume", "mgmt", 2.0, "running", 2),
     ):
-        connection.execute(f"INSERT INTO command ({values}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-    connection.execute("UPDATE command SET reply = 'r', finished_at = 1.0 WHERE id = 'done'")
+        connection.execute(added, row)
+    connection.execute("UPDATE command SET reply = x'72', finished_at = 1.0 WHERE id = 'done'")
     connection.execute("INSERT INTO note VALUES ('running', 'attach', 'a.b.c')")
     connection.execute("INSERT INTO fence VALUES ('a.b.c', 7)")
     connection.execute("INSERT INTO pending_unplug VALUES ('a.b.c', 'vm', 'running', 1.0)")
@@ -126,7 +129,7 @@ def test_a_journal_of_the_version_before_is_read_as_it_was(tmp_path: Path) -> No
     assert (stored.id, stored.attempts, stored.stops) == ("running", 2, 0)
     done = journal.record("done")
     assert done is not None
-    assert (done.state, done.reply) == ("finished", "r")
+    assert (done.state, done.reply) == ("finished", b"r")
     assert journal.noted("running", "attach", "a.b.c")
     assert journal.fence("a.b.c") == 7
     assert journal.pending_unplugs() == [PendingUnplug("a.b.c", "vm", "running")]
