@@ -167,7 +167,7 @@ def test_a_copy_that_lost_a_byte_is_deleted(scene: Scene, make_of: MakerOf) -> N
 @ALL
 def test_a_cancel_in_the_middle_leaves_nothing(scene: Scene, make_of: MakerOf) -> None:
     scene.prepare(make_of(SOURCE))
-    scene.meanwhile("convert", lambda: scene.attempt.cancel())
+    scene.meanwhile("convert", scene.cancel)
     scene.fail(ErrorCode.CANCELLED)
 
 
