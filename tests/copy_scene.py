@@ -232,6 +232,7 @@ class Scene:
         for key in list(self.fakes.secondary._begun):
             self.fakes.secondary._close(*key)
         self.fakes.secondary.acquired.clear()
+        self.fakes.pools.own = self.fakes.storpool
 
     def _alive(self, life: Life, attempt: int) -> tuple[Host, Attempt]:
         self.life = life

@@ -155,6 +155,23 @@ def holders_of(path: Path) -> set[int]:
     return found - {os.getpid()}
 
 
+def descendants(pid: int | None = None) -> list[int]:
+    """Of this process, parents before their children."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid or os.getpid()}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Not gone, and not waiting for its parent alone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def tool(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TOOL_TIMEOUT_S)
     return done.stdout.strip()

@@ -188,9 +188,17 @@ def execute(request: Request, host: Host, attempt: Attempt) -> Success | Failure
 
 
 def clean_up(request: Request, host: Host, attempt: Attempt) -> None:
-    """Take away what an earlier run of a copy has left, for one that is not run again."""
+    """Take away what an earlier run of a copy has left, for one that is not run again.
+
+    Raises nothing: what cannot be taken away now is taken away later, and the request has its reply.
+    """
     with bound_contextvars(request=attempt.request_id, command=request.body.command):
-        temporaries.take_all_away(host, attempt)
+        try:
+            temporaries.take_all_away(host, attempt)
+        except AgentError as error:
+            log.warning("leftovers not read", reason=str(error))
+        except Exception:
+            log.exception("crashed")
 
 
 def failure(

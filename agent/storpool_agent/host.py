@@ -375,7 +375,10 @@ class Secondary(Protocol):
         ...
 
     def release(self, store: str, owner: str) -> None:
-        """Unmount it if nobody else has it. Not acquired is a success."""
+        """Unmount it if nobody else has it. Not acquired is a success.
+
+        What this owner had begun there, and could neither publish nor discard, is closed: nothing keeps the mount busy.
+        """
         ...
 
     def sweep(self) -> None:

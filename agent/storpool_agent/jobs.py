@@ -20,7 +20,7 @@ from storpool_agent.errors import (
     JournalUnavailable,
 )
 from storpool_agent.host import Host
-from storpool_agent.interrupt import AgentStopping
+from storpool_agent.interrupt import AgentStopping, Interrupt
 from storpool_agent.job import Job, Settle, why_not
 from storpool_agent.journal.journal import Journal, Outgoing
 from storpool_agent.lanes import Lane
@@ -71,9 +71,9 @@ class Jobs:
         """Have somebody told that a copy has its reply. Call it before the first request."""
         self._copy_ended = callback
 
-    def turns(self) -> HeldTurns:
+    def turns(self, interrupt: Interrupt) -> HeldTurns:
         """For work of the agent's own on objects that commands name."""
-        return HeldTurns(self._locks, [])
+        return HeldTurns(self._locks, [], interrupt)
 
     def submit(self, request: Request, attempts: int = 0, stops: int = 0, *, recovered: bool = False) -> None:
         """Have a stored request run when its objects are free."""
@@ -254,7 +254,10 @@ class Jobs:
             return None
         try:
             refusal = problem or why_not(job) or self._start(job)
-            return self._refused(job, attempt, refusal) if refusal is not None else self._execute(job, attempt)
+            return self._refused(job, attempt, refusal) if refusal else self._execute(job, attempt)
+        except AgentStopping:
+            self._note_stop(job)
+            return None
         finally:
             attempt.close()
 
@@ -265,15 +268,10 @@ class Jobs:
         # How far an earlier life of the agent, or another agent, came with it is not known.
         return reply.model_copy(update={"side_effects": "partial"}) if job.attempts else reply
 
-    def _execute(self, job: Job, attempt: Attempt) -> Success | Failure | None:
-        """None for a copy that the end of the agent has stopped."""
+    def _execute(self, job: Job, attempt: Attempt) -> Success | Failure:
         crash_point(f"{job.request.body.command}/started")
         host = dry(self._host) if job.request.dry_run else self._host
-        try:
-            return dispatch.execute(job.request, host, attempt)
-        except AgentStopping:
-            self._note_stop(job)
-            return None
+        return dispatch.execute(job.request, host, attempt)
 
     def _note_stop(self, job: Job) -> None:
         log.info("copy stopped", request=str(job.request.id), reason="the agent stops; the next start begins it again")

@@ -10,6 +10,7 @@ from structlog.contextvars import bound_contextvars
 from storpool_agent.errors import AgentError
 from storpool_agent.handlers import temporaries
 from storpool_agent.host import Host
+from storpool_agent.interrupt import AgentStopping, Interrupt
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Journal
 from storpool_agent.journal.temporaries import Temporary
@@ -28,7 +29,7 @@ class Leftovers:
         self._journal = journal
         self._jobs = jobs
         self._woken = Event()
-        self._stopped = False
+        self._interrupt = Interrupt()
         self._thread = Thread(target=self._run, name="leftovers")
         jobs.on_copy_end(self._woken.set)
 
@@ -38,13 +39,15 @@ class Leftovers:
         self._thread.start()
 
     def stop(self) -> None:
-        self._stopped = True
+        """Whoever has what is to be taken away may have it for long: that is not waited for."""
+        self._interrupt.set(AgentStopping())
         self._woken.set()
         self._thread.join()
+        self._interrupt.close()
 
     def _run(self) -> None:
         some_left = False
-        while not self._stopped:
+        while self._interrupt.reason is None:
             self._woken.wait(AGAIN_S if some_left else None)
             self._woken.clear()
             some_left = self._look()
@@ -54,7 +57,7 @@ class Leftovers:
         try:
             left = self._journal.temporaries.left()
             for one in temporaries.in_order(left):
-                if not self._stopped:
+                if self._interrupt.reason is None:
                     self._take_away(one)
             self._host.secondary.sweep()
             return bool(left and self._journal.temporaries.left())
@@ -65,7 +68,9 @@ class Leftovers:
     def _take_away(self, one: Temporary) -> None:
         with bound_contextvars(request=one.command):
             try:
-                temporaries.take_away(one, self._host, self._journal.temporaries, self._jobs.turns())
+                temporaries.take_away(one, self._host, self._journal.temporaries, self._jobs.turns(self._interrupt))
+            except AgentStopping:
+                return
             except AgentError as error:
                 log.warning("leftover kept", kind=one.kind, target=one.target, owner=one.command, reason=str(error))
             except Exception:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from storpool_agent.interrupt import Interrupt
+from storpool_agent.interrupt import LONGEST_WAIT_S, Interrupt
 
 
 class Turn:
@@ -62,9 +62,11 @@ class Locks:
 class HeldTurns:
     """The turns of one job that takes long. One thread uses it."""
 
-    def __init__(self, locks: Locks, turns: list[Turn]) -> None:
+    def __init__(self, locks: Locks, turns: list[Turn], interrupt: Interrupt | None = None) -> None:
+        """`interrupt` ends the waits that nothing else does."""
         self._locks = locks
         self._turns = turns
+        self._interrupt = interrupt
 
     def give_up(self) -> None:
         for turn in reversed(self._turns):
@@ -78,7 +80,7 @@ class HeldTurns:
         if any(key in turn.keys for turn in self._turns):
             yield
             return
-        turn = self._wait(key, interrupt)
+        turn = self._wait(key, interrupt or self._interrupt)
         try:
             yield
         finally:
@@ -98,9 +100,15 @@ class HeldTurns:
         self._locks.enter(turn)
         if interrupt is not None:
             interrupt.tell(woken.set)
-        woken.wait()
-        if not come.is_set() and interrupt is not None and given_up.acquire(blocking=False):
-            interrupt.check()
+        while not come.is_set():
+            woken.wait(None if interrupt is None else interrupt.within(LONGEST_WAIT_S))
+            try:
+                if interrupt is not None and not come.is_set():
+                    interrupt.check()
+            except Exception:
+                if given_up.acquire(blocking=False):
+                    raise
+                break
         return turn
 
 

@@ -60,7 +60,9 @@ class Meter:
 
     def _rate(self, now: float) -> int | None:
         first_at, first = self._seen[0]
-        last = self._seen[-1][1]
+        last_at, last = self._seen[-1]
         if first is None or last is None or now - first_at < 0.1:
             return None
+        if now - last_at >= WINDOW_S:
+            return 0
         return max(0, int((last - first) / (now - first_at)))

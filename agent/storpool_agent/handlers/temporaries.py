@@ -147,12 +147,19 @@ def _give_up_attachment(one: Temporary, host: Host, rows: Rows, turns: Turns) ->
         others = [user for user in rows.with_target(USE, global_id) if user.command != one.command]
         attachments = rows.with_target(ATTACHMENT, global_id)
         if others or not attachments:
-            if one.kind == USE:
-                rows.strike(one)
+            _hand_over(one, others, rows)
             return
         _detach(global_id, host)
         for attachment in attachments:
             rows.strike(attachment)
+
+
+def _hand_over(one: Temporary, others: Sequence[Temporary], rows: Rows) -> None:
+    """Whoever still uses it detaches it."""
+    if one.kind == ATTACHMENT and others and one in rows.of(one.command):
+        rows.change(add=[Temporary(others[0].command, ATTACHMENT, one.target)], strike=[one])
+    else:
+        rows.strike(one)
 
 
 def _detach(global_id: str, host: Host) -> None:

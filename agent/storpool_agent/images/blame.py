@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whose fault it is that a tool failed, from what it said (LC_ALL=C: the words are strerror's own)."""
 
+import os
 import re
 
 from storpool_agent.errors import AgentError, CopyFailed, SecondaryFull, SecondaryUnavailable
@@ -39,7 +40,13 @@ def of_copying(failed: ToolFailed, source: Image, target: Image) -> AgentError:
 def of_making(failed: ToolFailed, target: Image) -> AgentError:
     """What to raise when it only wrote."""
     if any(one in failed.said for one in FULL) and not target.device:
-        return SecondaryFull(f"{failed}: there is no room for {target.name}", file=target.name, said=failed.said)
+        free = _free_bytes(target.descriptor)
+        return SecondaryFull(
+            f"{failed}: there is no room for {target.name}, {free} bytes are free beside what it has taken",
+            file=target.name,
+            free_bytes=free,
+            said=failed.said,
+        )
     return _of(failed, target) or failed
 
 
@@ -49,6 +56,15 @@ def of_a_call(error: OSError, image: Image) -> AgentError:
     if image.device:
         return CopyFailed(f"the device {image.name} fails: {why}", device=image.name)
     return SecondaryUnavailable(f"the file {image.name} cannot be used: {why}", file=image.name)
+
+
+def _free_bytes(descriptor: int) -> int:
+    """For others than root; 0 when its file system does not even say that."""
+    try:
+        space = os.fstatvfs(descriptor)
+    except OSError:
+        return 0
+    return space.f_bavail * space.f_frsize
 
 
 def _of(failed: ToolFailed, image: Image) -> AgentError | None:

@@ -27,9 +27,10 @@ from storpool_agent.images.launch import Limits
 from storpool_agent.images.model import Image, Task
 from storpool_agent.images.sizes import device_size, virtual_size
 
-LIMITS = Limits(address_space_bytes=4 << 30)
-"""Of it qemu-img takes 0.8 GiB for its threads' stacks and heaps, of which it touches 40 MiB; the tables of a qcow2
-are cached up to 32 MiB, whatever its size."""
+LIMITS = Limits(address_space_bytes=8 << 30)
+"""Touched are some 40 MiB: of a qcow2's tables at most 32 MiB are cached, whatever its size. But up to 64 threads
+reserve 8 MiB of stack and, on a host with many cores, 64 MiB of heap each: 5 GiB in all. A thread that gets no stack is
+an abort of qemu-img's."""
 SHORT_S = 600.0
 """For making a file and for flushing it: neither has much to do, and the storage may be busy."""
 FLUSH = "import os, sys; os.fsync(int(sys.argv[1]))"
@@ -47,15 +48,11 @@ def convert(source: Image, target: Image, task: Task, *, zeroed: bool = False, c
     size_bytes = virtual_size(source, task)
     if target.device:
         _large_enough(source, target, size_bytes)
-    subject = f"copying {source.name} to {target.name}"
+    command = _command(source, target, task, zeroed=zeroed or not target.device, compress=compress)
     try:
         if not target.device:
             _create(target, size_bytes, task, compress=compress)
-        _copy(
-            _command(source, target, task, subject, zeroed=zeroed or not target.device, compress=compress),
-            size_bytes,
-            task,
-        )
+        _copy(command, size_bytes, task)
         _flush(target, task)
     except ToolFailed as failed:
         raise blame.of_copying(failed, source, target) from failed
@@ -101,7 +98,7 @@ def _create(target: Image, size_bytes: int, task: Task, *, compress: bool) -> No
     )
 
 
-def _command(source: Image, target: Image, task: Task, subject: str, *, zeroed: bool, compress: bool) -> Command:
+def _command(source: Image, target: Image, task: Task, *, zeroed: bool, compress: bool) -> Command:
     limited = task.bandwidth_bytes_s is not None
     throttle = f"throttle-group,id={nodes.THROTTLE_GROUP},x-bps-write={task.bandwidth_bytes_s}"
     argv = (
@@ -114,7 +111,7 @@ def _command(source: Image, target: Image, task: Task, subject: str, *, zeroed: 
         *("--target-image-opts", nodes.source(source), nodes.target(target, limited=limited)),
     )
     files = {source.descriptor: source.name, target.descriptor: target.name}
-    return Command(argv, subject, files=files, limits=LIMITS)
+    return Command(argv, f"copying {source.name} to {target.name}", files=files, limits=LIMITS)
 
 
 def _copy(command: Command, size_bytes: int, task: Task) -> None:

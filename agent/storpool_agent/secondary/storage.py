@@ -45,6 +45,9 @@ class SecondaryStorage:
         self._owners.acquire(_digest(store), owner, lambda: self._store(store))
 
     def release(self, store: str, owner: str) -> None:
+        for begun in list(self._begun):
+            if begun[0] == store and begun[2] == owner:  # the store was lost: nobody could discard it
+                self._close(*begun)
         self._owners.release(_digest(store), owner)
 
     def sweep(self) -> None:

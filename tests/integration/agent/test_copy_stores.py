@@ -72,7 +72,7 @@ def end_of_another_copy(depot: Depot) -> None:
 
 @pytest.mark.parametrize("make", [copy_jobs.backup, copy_jobs.copy_volume, copy_jobs.template_from_volume])
 def test_a_store_that_is_full_from_the_start_is_said_to_be(yard: Yard, make: Make) -> None:
-    job = make(yard.depot)
+    job = make(yard.local)
     yard.nas.disk.fill()
     reply = yard.depot.reply(yard.depot.send(job.command))
     yard.nas.disk.free()

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from block_device import eventually
-from image_files import Watched, watched
+from image_files import Watched, alive, watched
 from loop_device import MIB, loop_device
 from storpool_agent.errors import Cancelled, CopyFailed, CopyStalled, DeadlinePassed
 from storpool_agent.images import process
@@ -252,11 +252,3 @@ def agent_with_child() -> Iterator[tuple["subprocess.Popen[str]", int]]:
     with subprocess.Popen([sys.executable, "-c", AGENT], stdout=subprocess.PIPE, text=True, env=environment) as agent:
         assert agent.stdout is not None
         yield agent, int(agent.stdout.readline())
-
-
-def alive(pid: int) -> bool:
-    """Not gone, and not waiting for its parent alone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

@@ -5,16 +5,20 @@
 import hashlib
 import os
 import signal
+import subprocess
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from image_files import Watched, holders_of, image, qcow2_with, shut_down, tool, write_sparse, xfs
+from block_device import eventually
+from image_files import Watched, alive, descendants, holders_of, image, qcow2_with, shut_down, tool, write_sparse, xfs
 from loop_device import MIB
 from small_disk import small_disk
 from storpool_agent.errors import AgentError, Cancelled, CopyFailed, CopyStalled, SecondaryFull, SecondaryUnavailable
+from storpool_agent.images import child
 from storpool_agent.images.tools import ImageTools
 from storpool_commands.images import ImageFormat
 
@@ -137,9 +141,8 @@ def test_a_server_that_dies_fails_the_reading(job: Watched, tmp_path: Path) -> N
     tool("qemu-io", "-f", "qcow2", "-c", f"write -q -P 7 0 {size_bytes}", str(made))
 
     def kill_server() -> None:
-        for worker in children_of(os.getpid()):
-            for server in children_of(worker):
-                os.kill(server, signal.SIGKILL)
+        for server in descendants()[1:]:
+            os.kill(server, signal.SIGKILL)
 
     with image(made, "qcow2") as opened:
         job.on_report = kill_server
@@ -147,13 +150,51 @@ def test_a_server_that_dies_fails_the_reading(job: Watched, tmp_path: Path) -> N
             TOOLS.block_hash(opened, size_bytes, job.task)
 
 
+def test_what_qemu_img_only_mentions_is_a_failure_too(
+    job: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends with status 0 when the last tables of a qcow2 cannot be written as it is closed."""
+    tool_of_ours = tmp_path / "qemu-img"
+    tool_of_ours.write_text(
+        '#!/bin/sh\nqemu_img=$(PATH=${PATH#*:}; command -v qemu-img); "$qemu_img" "$@" || exit\n'
+        '[ "$1" != convert ] || echo "qemu-img: Failed to flush the L2 block cache: Input/output error" >&2\n'
+    )
+    tool_of_ours.chmod(0o755)
+    with image(write_sparse(tmp_path / "source", DATA)) as source, image(tmp_path / "copied", "qcow2") as target:
+        TOOLS.convert(source, target, job.task)
+        monkeypatch.setattr(child, "PATH", f"{tmp_path}:{child.PATH}")
+        with pytest.raises(SecondaryUnavailable, match="did not complete it: qemu-img: Failed to flush"):
+            TOOLS.convert(source, target, job.task)
+
+
+AGENT = """
+import os, signal, sys
+from image_files import descendants, image, watched
+from storpool_agent.images import child
+from storpool_agent.images.tools import ImageTools
+
+def die():
+    print(*descendants(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+with watched() as job, image(sys.argv[1], "qcow2") as opened:
+    job.on_report = die
+    ImageTools().block_hash(opened, int(sys.argv[2]), job.task)
+"""
+
+
+def test_the_agents_death_ends_the_reading_of_a_qcow2_and_its_server(tmp_path: Path) -> None:
+    made, size_bytes = tmp_path / "disk", 512 * MIB
+    tool("qemu-img", "create", "-q", "-f", "qcow2", str(made), str(size_bytes))
+    tool("qemu-io", "-f", "qcow2", "-c", f"write -q -P 7 0 {size_bytes - 512}", str(made))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    argv = [sys.executable, "-c", AGENT, str(made), str(size_bytes)]
+    died = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert died.returncode == -signal.SIGKILL
+    worker, server = map(int, died.stdout.split())
+    assert eventually(lambda: not alive(worker) and not alive(server))
+
+
 def stop(pids: set[int]) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
-
-
-def children_of(pid: int) -> set[int]:
-    found: set[int] = set()
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        found |= {int(child) for child in task.read_text().split()}
-    return found

@@ -216,6 +216,18 @@ def test_a_file_system_that_fails_is_unavailable_and_nothing_has_its_name(xfs_na
     assert xfs_nas.mounted == []
 
 
+def test_a_store_that_fails_under_a_file_is_unmounted_all_the_same(xfs_nas: Nas) -> None:
+    """What was begun cannot be discarded there; nor may it keep the mount busy."""
+    agent = xfs_nas.agent()
+    agent.acquire(xfs_nas.store, "r1")
+    begun(agent, xfs_nas)
+    xfs_nas.disk.shut_down()
+    with pytest.raises(SecondaryUnavailable):
+        agent.acquire(xfs_nas.store, "r1-part")
+    agent.release(xfs_nas.store, "r1")
+    assert xfs_nas.mounted == []
+
+
 def test_an_image_is_read_past_the_page_cache(xfs_nas: Nas) -> None:
     agent = xfs_nas.agent()
     agent.acquire(xfs_nas.store, "r1")

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From accepted to replied: queued for its objects, cancelled or run, finished once."""
 
-import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,11 +12,12 @@ import pytest
 from pydantic import SecretStr
 
 from fake_host import FakeHost
+from fake_outbox import FakeOutbox
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import JournalUnavailable
 from storpool_agent.job import MAX_ATTEMPTS
 from storpool_agent.jobs import Jobs
-from storpool_agent.journal.journal import Arrival, Journal, Outgoing
+from storpool_agent.journal.journal import Arrival, Journal
 from storpool_agent.lanes import Lane
 from storpool_commands.catalogue import Command
 from storpool_commands.disks import ConnectPhysicalDisk
@@ -29,24 +29,6 @@ from storpool_commands.volumes import CreateVolume
 WAIT_S = 5.0
 CREATE = CreateVolume(size_bytes=512, template="dev")
 ADD = AddStoragePool(name="p", url=SecretStr("SP_API_HTTP=h:1;SP_AUTH_TOKEN=t;SP_TEMPLATE=dev"))
-
-
-class FakeOutbox:
-    """Notes what is put out."""
-
-    def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.sent: list[Outgoing] = []
-
-    def send(self, messages: list[Outgoing]) -> None:
-        with self.changed:
-            self.sent += messages
-            self.changed.notify_all()
-
-    def replies(self, count: int) -> list[dict[str, Any]]:
-        with self.changed:
-            assert self.changed.wait_for(lambda: len(self.sent) >= count, WAIT_S)
-        return [json.loads(one.body) for one in self.sent]
 
 
 class Office:

@@ -215,7 +215,7 @@ def test_what_is_no_checksum(checksum: str) -> None:
 
 @pytest.mark.parametrize(
     "block_hash",
-    ["", SHA256, BLOCK_HASH[:-1], f"{BLOCK_HASH}0", BLOCK_HASH.upper(), f"{BLOCK_HASH}\n", "sha256-1m:" + "0" * 64],
+    ["", SHA256, BLOCK_HASH[:-1], f"{BLOCK_HASH}0", BLOCK_HASH.upper(), f"{BLOCK_HASH}\n", "sha256-4m:" + "0" * 64],
 )
 def test_what_is_no_block_hash(block_hash: str) -> None:
     assert refused(download(url="https://h/a", blockHash=block_hash)).code is ErrorCode.INVALID_COMMAND

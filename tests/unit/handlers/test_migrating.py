@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
+from block_hash_reference import block_hash
 from copy_scene import CONTENTS, FILE, SCENES, SIZE, TARGET, Maker, Scene
-from fake_images import block_hash
 from storpool_agent.errors import (
     AgentError,
     BlockJobFailed,
