@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
+from block_hash_reference import block_hash
 from fake_host import FakeHost
-from fake_images import block_hash
 from fakes_domains import FakeMachine
 from storpool_agent import dispatch
 from storpool_agent.attempt import Attempt

@@ -15,7 +15,8 @@ from fake_outbox import FakeOutbox
 from storpool_agent import reporting
 from storpool_agent.bus.publisher import Message
 from storpool_agent.errors import JournalUnavailable
-from storpool_agent.jobs import Job, Jobs
+from storpool_agent.job import Job
+from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Arrival, Journal
 from storpool_agent.lanes import Lane
 from storpool_agent.reporting import ALIVE_S, Reporting

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
+from block_hash_reference import block_hash
 from copy_scene import CONTENTS, FILE, SIZE, SOURCE, STORE, URL, Maker, Scene
-from fake_images import QCOW2_MAGIC, block_hash
+from fake_images import QCOW2_MAGIC
 from storpool_agent.errors import AgentError, CopyFailed, DownloadFailed, ImageRefused, StorPoolUnavailable
 from storpool_commands.catalogue import Command
 from storpool_commands.copies import CreateTemplateFromSnapshot, DownloadTemplate, DownloadVolume
