@@ -120,10 +120,10 @@ def data_disk(lab: CopyLab, guest: Guest, file: str) -> Generator[DataDisk]:
     """At StorPool, full of data. Taken out of the machine when the test has not done that."""
     volume = lab.volume(FULL)
     attached = lab.stack.call(AttachDisk(vm=guest.uuid, volume=volume, serial=SERIAL))
-    name = guest.wait_for_disk(SERIAL).name
-    guest.count_on(name)
-    guest.wait_for_counted(1)
     try:
+        name = guest.wait_for_disk(SERIAL).name
+        guest.count_on(name)
+        guest.wait_for_counted(1)
         yield DataDisk(lab, guest, volume, lab.local.image(file), name, attached.target, guest.uptime_s())
     finally:
         if attached.target in guest.disk_sources():

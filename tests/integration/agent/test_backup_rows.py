@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from fake_images import block_hash
+from block_hash_reference import block_hash
 from guest import Disk, Guest, pattern, pattern_checksum
 from integration.agent.copy_lab import MIB, SIZE, CopyLab, contents
 from integration.agent.test_template_rows import checksum

@@ -2,20 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Copy jobs beside each other, and beside commands on what they copy."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from guest import Disk, Guest, pattern
+from guest import Disk, SilentGuest, pattern
 from integration.agent.copy_lab import MIB, CopyLab
 from storpool_commands.client import CommandFailed
 from storpool_commands.copies import BackupSnapshot, CopyVolumeToSecondary
 from storpool_commands.disks import (
     AttachDisk,
     ConnectPhysicalDisk,
-    DetachDisk,
     DisconnectPhysicalDisk,
     StorpoolResize,
 )
@@ -25,14 +23,6 @@ from storpool_commands.wire import CommandModel
 
 SIZE = 8 * MIB
 DATA = pattern(0, 8, "all of it")
-
-
-@pytest.fixture(scope="module")
-def guest(shared_lab: CopyLab) -> Iterator[Guest]:
-    root = shared_lab.volume(size=16 * MIB)
-    path = shared_lab.stack.call(ConnectPhysicalDisk(volume=root)).path
-    with Guest([Disk(Path(path), "vda", serial="root")], persistent=True) as running:
-        yield running
 
 
 def backup(lab: CopyLab, snapshot: str, path: str, mib_s: int, **further: str) -> BackupSnapshot:
@@ -88,24 +78,23 @@ def test_who_connects_a_snapshot_while_it_is_copied_keeps_it(lab: CopyLab) -> No
     assert lab.stack.call(DisconnectPhysicalDisk(snapshot=snapshot)).detached_now
 
 
-def test_what_takes_moments_does_not_wait_for_a_copy_of_the_same_volume(lab: CopyLab, guest: Guest) -> None:
-    volume, other = lab.volume(DATA), lab.volume(size=4 * MIB)
-    lab.stack.call(AttachDisk(vm=guest.uuid, volume=volume, serial="copied"))
-    name = guest.wait_for_disk("copied").name
-    command = CopyVolumeToSecondary(volume=volume, target=lab.nfs.image("beside"), bandwidth_bytes_s=MIB)
-    job = lab.begin(command)
-    lab.wait_until_copying(job)
-    resized = lab.stack.call(StorpoolResize(volume=volume, new_size_bytes=12 * MIB))
-    assert [(vm.vm, vm.size_bytes) for vm in resized.vms] == [(guest.uuid, 12 * MIB)]
-    lab.stack.call(AttachDisk(vm=guest.uuid, volume=other, serial="other"))
-    taken = lab.stack.call(TakeSnapshot(volume=volume))
-    progress = lab.query(job).status.progress
-    assert progress is not None
-    assert progress.phase == "copy"
-    copied = job.result()
-    guest.wait_for_size(name, 12 * MIB)
+def test_what_takes_moments_does_not_wait_for_a_copy_of_the_same_volume(lab: CopyLab) -> None:
+    root, volume, other = lab.volume(size=4 * MIB), lab.volume(DATA), lab.volume(size=4 * MIB)
+    path = Path(lab.stack.call(ConnectPhysicalDisk(volume=root)).path)
+    with SilentGuest([Disk(path, "vda")], persistent=True) as machine:
+        lab.stack.call(AttachDisk(vm=machine.uuid, volume=volume))
+        command = CopyVolumeToSecondary(volume=volume, target=lab.nfs.image("beside"), bandwidth_bytes_s=MIB)
+        job = lab.begin(command)
+        lab.wait_until_copying(job)
+        resized = lab.stack.call(StorpoolResize(volume=volume, new_size_bytes=12 * MIB))
+        assert [(vm.vm, vm.size_bytes) for vm in resized.vms] == [(machine.uuid, 12 * MIB)]
+        assert lab.stack.call(AttachDisk(vm=machine.uuid, volume=other)).live
+        taken = lab.stack.call(TakeSnapshot(volume=volume))
+        progress = lab.query(job).status.progress
+        assert progress is not None
+        assert progress.phase == "copy"
+        copied = job.result()
     assert (copied.virtual_size_bytes, lab.nfs.disk("beside", "qcow2")) == (SIZE, DATA)
     assert lab.read(snapshot=f"~{taken.global_id}") == DATA.ljust(12 * MIB, b"\0")
-    for each, serial in ((volume, "copied"), (other, "other")):
-        lab.stack.call(DetachDisk(vm=guest.uuid, volume=each))
-        guest.wait_until_gone(serial)
+    for each in (root, volume, other):
+        assert lab.stack.call(DisconnectPhysicalDisk(volume=each)).detached_now

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The agent dies while it moves a running machine's disk. The machine does not notice; the next agent finishes the move, and
-its sender gets one reply."""
+"""The agent dies while it moves a running machine's disk. The machine does not notice; the next agent finishes the
+move, and its sender gets one reply."""
 
 from collections.abc import Callable, Iterator
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fake_images import block_hash
+from block_hash_reference import block_hash
 from guest import KERNEL_FILE, Disk, Guest, bootable_disk, pattern_checksum
 from image_server import body
 from integration.agent.copy_lab import MIB, SIZE, CopyLab, Store, contents, packed

@@ -4,7 +4,7 @@
 
 import pytest
 
-from fake_images import block_hash
+from block_hash_reference import block_hash
 from integration.agent.copy_lab import SIZE, CopyLab, Store, contents
 from storpool_commands.client import CommandFailed
 from storpool_commands.copies import MigrateVolume
