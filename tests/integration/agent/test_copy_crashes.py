@@ -17,9 +17,15 @@ Crash = tuple[Make, str, int]
 
 
 @pytest.fixture(scope="module")
-def depot(services: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Depot]:
+def stopped(services: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Depot]:
     with running_depot(tmp_path_factory.mktemp("store"), start=False) as depot:
         yield depot
+
+
+@pytest.fixture
+def depot(stopped: Depot) -> Iterator[Depot]:
+    yield stopped
+    stopped.agent.stop()
 
 
 TOURS: dict[str, Sequence[Crash]] = {
@@ -80,7 +86,6 @@ def test_a_copy_takes_effect_once_whenever_the_agent_dies(depot: Depot, tour: Se
         result = job.result_of(depot.reply(request_id))
         job.assert_done_once(result)
         assert job.copied(result).copies == copies, point
-    depot.agent.stop()
 
 
 MIDDLE = (copy_jobs.backup, copy_jobs.download_template, copy_jobs.move_to_file, copy_jobs.template_from_backup)
@@ -90,13 +95,13 @@ MIDDLE = (copy_jobs.backup, copy_jobs.download_template, copy_jobs.move_to_file,
 def test_a_copy_begins_anew_when_the_agent_dies_in_the_middle_of_it(depot: Depot, make: Make) -> None:
     """Its tools die with it; what they had written is no use to the next run, and is not in its way."""
     job = make(depot, bandwidth_bytes_s=SLOW_BYTES_S * 4)
-    with depot.running_agent():
-        request_id = depot.send(job.command)
-        depot.wait_copying(request_id)
-        depot.agent.kill()
-        depot.wait_for(lambda: not depot.children())
-        depot.agent.start()
-        result = job.result_of(depot.reply(request_id))
+    depot.agent.start()
+    request_id = depot.send(job.command)
+    depot.wait_copying(request_id)
+    depot.agent.kill()
+    depot.wait_for(lambda: not depot.children())
+    depot.agent.start()
+    result = job.result_of(depot.reply(request_id))
     job.assert_done_once(result)
     assert job.copied(result).copies == AGAIN
 
@@ -114,6 +119,5 @@ def test_a_file_that_has_both_its_names_when_the_agent_dies_is_not_copied_again(
     os.link(depot.files / part, depot.files / job.image.path)
     depot.agent.start()
     result = job.result_of(depot.reply(request_id))
-    depot.agent.stop()
     job.assert_done_once(result)
     assert job.copied(result).copies == ONCE
