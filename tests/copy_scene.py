@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
+from block_hash_reference import block_hash
 from fake_host import FakeHost
-from fake_images import block_hash
 from fakes_domains import FakeMachine
 from storpool_agent import dispatch
 from storpool_agent.attempt import Attempt
@@ -104,7 +104,7 @@ class Life:
         refused, lost = _CHANGES[name]
         if self.how == "refused":
             raise refused(name)
-        result = function(*args, **settings)
+        function(*args, **settings)
         if self.how == "lost":
             raise lost(name)
         self.over = True
@@ -199,9 +199,14 @@ class Scene:
         """As the agent would for a request that is not run again."""
         dispatch.clean_up(self.request, *self._alive(Life(), attempt))
 
+    def cancel(self) -> None:
+        """The run that is under way."""
+        self.attempt.cancel()
+
     def plan(self) -> Success | Failure:
         """As a dry run."""
-        return dispatch.execute(self.request, dry(self.fakes.host), DryAttempt(self.request, self.journal, 1))
+        request = self.request.model_copy(update={"dry_run": True})
+        return dispatch.execute(request, dry(self.fakes.host), DryAttempt(request, self.journal, 1))
 
     def fail(self, code: ErrorCode, side_effects: str = "none") -> Failure:
         """Run it; when it says that it has left nothing, nothing is left."""
@@ -333,7 +338,8 @@ def _download_template(scene: Scene) -> Command:
 
 def _download_volume(scene: Scene) -> Command:
     scene.file()
-    return DownloadVolume(source=SOURCE, template="dev", name="disk-1", size_bytes=2 * SIZE)
+    source = SOURCE.model_copy(update={"checksum": f"sha256:{hashlib.sha256(CONTENTS).hexdigest()}"})
+    return DownloadVolume(source=source, template="dev", name="disk-1", size_bytes=2 * SIZE)
 
 
 def _download_from_the_web(scene: Scene) -> Command:

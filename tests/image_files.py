@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from block_device import eventually
 from loop_device import MIB, LoopDevice, loop_device
 from storpool_agent.images.model import Image, Task
 from storpool_agent.interrupt import Interrupt
@@ -93,6 +94,18 @@ def device_with(contents: bytes) -> Generator[LoopDevice]:
             node.flush()
             os.fsync(node.fileno())
         yield device
+
+
+@contextmanager
+def loop_over(backing: Path) -> Generator[str]:
+    """A node over a file of the caller's, who can take away what the file is on as soon as the block ends."""
+    node = tool("losetup", "--find", "--show", str(backing))
+    try:
+        yield node
+    finally:
+        tool("losetup", "--detach", node)
+        bound = Path("/sys/block", Path(node).name, "loop")
+        eventually(lambda: not bound.exists())  # udev may still look at it: it is then let go of a little later
 
 
 def qcow2_with(path: Path, contents: bytes, *options: str) -> Path:

@@ -48,9 +48,22 @@ class LoopFileSystem:
         _run("xfs_io", "-x", "-c", "shutdown", str(self.path))
 
     def mount_again(self) -> None:
-        """As after a repair: what was flushed is there. Nobody may use it meanwhile."""
+        """As after a repair: what was flushed is there. Nobody may use it meanwhile.
+
+        On another loop device, with the UUID of the first: a process with mounts of its own (a QEMU, a udevd) may have
+        kept the file system that has failed.
+        """
         _run("umount", str(self.path))
-        _run("mount", "-o", "loop", str(self.path.parent / IMAGE), str(self.path))
+        image = str(self.path.parent / IMAGE)
+        found = subprocess.run(
+            ["losetup", "--find", "--show", image],
+            check=True,
+            timeout=COMMAND_TIMEOUT_S,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        _run("mount", "-o", "nouuid", found.stdout.strip(), str(self.path))
+        _run("losetup", "--detach", found.stdout.strip())  # as soon as it is unmounted
 
 
 @contextmanager

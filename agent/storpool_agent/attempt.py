@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from time import monotonic, time
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import structlog
 
@@ -87,6 +87,9 @@ class Attempt:
     Steps with `changes` are what a failure's `sideEffects` is derived from: one that is done, or of unknown outcome,
     and not undone is a side effect. One thread runs an attempt; `cancel` may be called by any.
     """
+
+    plans: ClassVar[bool] = False
+    """Nothing is done and nothing is read to its end: what a hash would show is not known."""
 
     def __init__(
         self,

@@ -5,7 +5,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from time import monotonic
-from typing import Literal
+from typing import ClassVar, Literal
 
 from storpool_agent.attempt import Attempt, Rows, RunningStep
 from storpool_agent.journal.temporaries import Temporary
@@ -19,6 +19,7 @@ class DryAttempt(Attempt):
     Nothing is noted and nothing is expected later; what is in the journal is read.
     """
 
+    plans: ClassVar[bool] = True
     _planning = False
 
     @property

@@ -21,6 +21,8 @@ class DryDomains:
         self._devices = devices
         self._unplugged: set[tuple[str, str]] = set()
         """UUID of the machine, path of the disk."""
+        self._moved: dict[tuple[str, str], DiskInDomain] = {}
+        """The disk as it still is, by the UUID and the path that it would have."""
 
     def find(self, vm: str, deadline: Deadline) -> Domain:
         return self._real.find(vm, deadline)
@@ -37,13 +39,14 @@ class DryDomains:
     def pivot(self, disk: DiskInDomain, target: MirrorTarget, deadline: Deadline) -> DiskInDomain:
         self._unplugged.add((disk.domain.uuid, disk.path))
         self._devices.imagine_closed(disk.path, disk.domain.name)
+        self._moved[disk.domain.uuid, target.path] = disk
         return replace(disk, path=target.path)
 
     def end_mirror(self, vm: str, target_path: str, deadline: Deadline) -> None:
         pass
 
     def capacity(self, disk: DiskInDomain, deadline: Deadline) -> int:
-        return self._real.capacity(disk, deadline)
+        return self._real.capacity(self._moved.get((disk.domain.uuid, disk.path), disk), deadline)
 
     def versions(self, deadline: Deadline) -> tuple[str, str]:
         return self._real.versions(deadline)

@@ -112,7 +112,8 @@ class Copy:
             with attempt.step("verify"):
                 arrived = images.block_hash(target, size_bytes, self.task("verify"))
                 left = hashing.result()
-                _refuse_difference(source, target, left, arrived, expected)
+                if not attempt.plans:
+                    _refuse_difference(source, target, left, arrived, expected)
         return arrived
 
     @contextmanager

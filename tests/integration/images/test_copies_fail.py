@@ -14,7 +14,19 @@ from pathlib import Path
 import pytest
 
 from block_device import eventually
-from image_files import Watched, alive, descendants, holders_of, image, qcow2_with, shut_down, tool, write_sparse, xfs
+from image_files import (
+    Watched,
+    alive,
+    descendants,
+    holders_of,
+    image,
+    loop_over,
+    qcow2_with,
+    shut_down,
+    tool,
+    write_sparse,
+    xfs,
+)
 from loop_device import MIB
 from small_disk import small_disk
 from storpool_agent.errors import AgentError, Cancelled, CopyFailed, CopyStalled, SecondaryFull, SecondaryUnavailable
@@ -40,8 +52,7 @@ def test_a_device_that_cannot_be_written_is_not_called_full(job: Watched, tmp_pa
         backing = below.path / "backing"
         backing.touch()
         os.truncate(backing, len(DATA))
-        node = tool("losetup", "--find", "--show", str(backing))
-        ending.callback(tool, "losetup", "--detach", node)
+        node = ending.enter_context(loop_over(backing))
         with image(node, device=True) as target:
             with pytest.raises(CopyFailed, match="the device loop"):
                 TOOLS.convert(source, target, job.task)
@@ -66,7 +77,12 @@ def test_a_store_that_fails_is_unavailable(kind: ImageFormat, role: str, job: Wa
 def test_a_store_that_fails_meanwhile_is_unavailable(job: Watched, tmp_path: Path) -> None:
     with xfs() as store, image(write_sparse(tmp_path / "source", DATA)) as source, ExitStack() as opened:
         target = opened.enter_context(image(store / "file", "qcow2"))
-        job.on_report = lambda: shut_down(store)
+
+        def fail_once() -> None:
+            job.on_report = lambda: None
+            shut_down(store)
+
+        job.on_report = fail_once
         with pytest.raises(SecondaryUnavailable, match="the file file cannot be used"):
             TOOLS.convert(source, target, job.with_bandwidth(SLOW_BYTES_S))
 
@@ -74,8 +90,7 @@ def test_a_store_that_fails_meanwhile_is_unavailable(job: Watched, tmp_path: Pat
 def test_a_device_that_fails_is_named(job: Watched, tmp_path: Path) -> None:
     with xfs() as below, ExitStack() as ending:
         backing = write_sparse(below / "backing", DATA)
-        node = tool("losetup", "--find", "--show", "--direct-io=on", str(backing))
-        ending.callback(tool, "losetup", "--detach", node)
+        node = ending.enter_context(loop_over(backing))
         shut_down(below)
         with image(node, device=True) as source, image(tmp_path / "copied") as target:
             with pytest.raises(CopyFailed, match="the device loop") as failed:
@@ -170,7 +185,6 @@ def test_what_qemu_img_only_mentions_is_a_failure_too(
 AGENT = """
 import os, signal, sys
 from image_files import descendants, image, watched
-from storpool_agent.images import child
 from storpool_agent.images.tools import ImageTools
 
 def die():

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Copies on their lane: nobody waits for them, and they end when they are told to."""
 
-import os
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -36,13 +35,12 @@ class Copier:
     """`convert` of the fakes, which waits until it is let go; an interrupt ends it."""
 
     def __init__(self, scene: Scene) -> None:
-        self._images: Any = scene.fakes.images
-        self._real = self._images.convert
-        self._images.convert = self._convert
+        self._real = scene.fakes.images.convert
+        scene.fakes.images.convert = self._wait_and_convert  # type: ignore[method-assign]
         self.begun = threading.Semaphore(0)
         self._going_on: dict[str, threading.Event] = {}
 
-    def _convert(self, source: Any, target: Any, task: Any, **how: Any) -> None:
+    def _wait_and_convert(self, source: Any, target: Any, task: Any, **how: Any) -> None:
         going_on = self._going_on.setdefault(target.name, threading.Event())
         task.interrupt.tell(going_on.set)
         self.begun.release()
@@ -96,8 +94,12 @@ class Office:
 
     def keep_bulk_busy(self) -> threading.Event:
         free = threading.Event()
+
+        def wait() -> None:
+            free.wait(WAIT_S)
+
         for _ in range(2):
-            self.bulk.put(lambda: free.wait(WAIT_S) and None)
+            self.bulk.put(wait)
         return free
 
     def close(self) -> None:
@@ -302,12 +304,16 @@ def test_refused_copies_leave_no_open_files(office: Office) -> None:
     with_asker(office)
     passed = datetime.now(UTC) - timedelta(seconds=1)
     command = office.scene.request.body
-    office.reply(office.submit(command, deadline=passed))  # type: ignore[arg-type]
-    before = len(os.listdir("/proc/self/fd"))
+    office.reply(office.submit(command, deadline=passed))
+    before = open_files()
     for _ in range(5):
-        office.reply(office.submit(command, deadline=passed))  # type: ignore[arg-type]
+        office.reply(office.submit(command, deadline=passed))
     office.settled()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() == before
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_a_worker_outlives_leftovers_that_it_cannot_take_away(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:

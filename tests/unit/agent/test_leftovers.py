@@ -140,7 +140,7 @@ def test_a_defect_in_one_keeps_no_other_from_being_taken_away(watch: Watch, monk
         take_away(one, *rest)
 
     monkeypatch.setattr(temporaries, "take_away", defective)
-    watch.scene.journal.temporaries.add(Temporary("gone", temporaries.USE, "a.b.c"))
+    watch.scene.journal.temporaries.add(Temporary("gone", USE, "a.b.c"))
     watch.leftovers.start()
     for _ in range(3):
         watch.look()

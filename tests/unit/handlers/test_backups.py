@@ -102,5 +102,5 @@ def test_a_snapshot_that_is_not_there_is_refused_before_anything_is_made(scene: 
 @BOTH
 def test_a_cancel_in_the_middle_leaves_nothing(scene: Scene, make: Maker) -> None:
     scene.prepare(make)
-    scene.meanwhile("convert", lambda: scene.attempt.cancel())
+    scene.meanwhile("convert", scene.cancel)
     scene.fail(ErrorCode.CANCELLED)

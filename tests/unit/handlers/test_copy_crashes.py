@@ -8,6 +8,7 @@ After each change of each job the same things have to be true, whatever the job 
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ class Stage:
         scene = Scene(self._journal, self._directory / str(next(self._numbers)))
         return scene.prepare(SCENES[name or self.name])
 
-    def whole(self) -> list[object]:
+    def whole(self) -> list[list[Any]]:
         """What may be there of a job that has come to its end: with the source that it was to delete, or without; and
         with the volume that a machine has left still attached."""
         kept = self.set(self.name.removesuffix(", delete"))

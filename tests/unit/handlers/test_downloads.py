@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
+from block_hash_reference import block_hash
 from copy_scene import CONTENTS, FILE, SIZE, SOURCE, STORE, URL, Maker, Scene
-from fake_images import QCOW2_MAGIC, block_hash
+from fake_images import QCOW2_MAGIC
 from storpool_agent.errors import AgentError, CopyFailed, DownloadFailed, ImageRefused, StorPoolUnavailable
 from storpool_commands.catalogue import Command
 from storpool_commands.copies import CreateTemplateFromSnapshot, DownloadTemplate, DownloadVolume
@@ -167,7 +168,7 @@ def test_a_copy_that_lost_a_byte_is_deleted(scene: Scene, make_of: MakerOf) -> N
 @ALL
 def test_a_cancel_in_the_middle_leaves_nothing(scene: Scene, make_of: MakerOf) -> None:
     scene.prepare(make_of(SOURCE))
-    scene.meanwhile("convert", lambda: scene.attempt.cancel())
+    scene.meanwhile("convert", scene.cancel)
     scene.fail(ErrorCode.CANCELLED)
 
 

@@ -10,14 +10,14 @@ from pydantic import SecretStr
 
 from fake_host import FakeHost
 from fakes_domains import FakeMachine
-from storpool_commands import control, disks, pools, snapshots, tags, vm_snapshots, volumes
+from storpool_commands import control, copies, disks, images, pools, snapshots, tags, vm_snapshots, volumes
 from storpool_commands.catalogue import Command
 from storpool_commands.dry_run import DryRun
 from storpool_commands.envelope import Failure, Success
 from storpool_commands.errors import ErrorCode
 from unit.commands.samples import COMMANDS, wire_name
 
-GIB = 1 << 30
+MIB = 1 << 20
 
 
 @pytest.fixture
@@ -25,9 +25,10 @@ def machine(host: FakeHost) -> FakeMachine:
     """A running machine that has `used`, which is attached here; `free`, `twin` and two snapshots are not."""
     machine = host.machine(running=True)
     for name in ("free", "twin", "used"):
-        host.storpool.add(GIB, name)
+        host.storpool.add(MIB, name)
     for name in ("snap", "twin-snap"):
-        host.storpool.add(GIB, name, snapshot=True)
+        host.storpool.add(MIB, name, snapshot=True)
+    (host.secondary.files("file:///srv/secondary") / "there.img").write_bytes(b"contents" * 64)
     host.succeed(disks.AttachDisk(vm=machine.uuid, volume="used"))
     return machine
 
@@ -40,10 +41,10 @@ def planned(vm: str) -> dict[str, Command]:
         disks.DisconnectPhysicalDiskByPath(path="/dev/storpool/free"),
         disks.AttachDisk(vm=vm, volume="free", disk_id=1),
         disks.DetachDisk(vm=vm, volume="used"),
-        disks.StorpoolResize(volume="used", new_size_bytes=2 * GIB),
+        disks.StorpoolResize(volume="used", new_size_bytes=2 * MIB),
         disks.GetPhysicalDisk(volume="used"),
         disks.SetDiskQos(vm=vm, volume="used", iotune=disks.IoTune(total_iops_sec=100)),
-        volumes.CreateVolume(size_bytes=GIB, template="dev"),
+        volumes.CreateVolume(size_bytes=MIB, template="dev"),
         volumes.CreateVolumeFromTemplate(snapshot="snap"),
         volumes.CreateVolumeFromSnapshot(snapshot="snap"),
         volumes.DeleteVolume(volume="free", delete_after_s=60),
@@ -70,7 +71,22 @@ def planned(vm: str) -> dict[str, Command]:
         pools.GetHostInfo(),
         control.Ping(),
     ]
-    return {wire_name(command): command for command in wanted}
+    return {wire_name(command): command for command in (*wanted, *copies_planned())}
+
+
+def copies_planned() -> list[Command]:
+    store = "file:///srv/secondary"
+    target = images.StoredImage(store=store, path="deep/er/disk.img")
+    source = images.ImageSource(store=store, path="there.img", format="raw")
+    return [
+        copies.DownloadTemplate(source=source, template="dev", name="t-1"),
+        copies.BackupSnapshot(snapshot="snap", target=target),
+        copies.CreateTemplateFromVolume(volume="free", target=target),
+        copies.CreateTemplateFromSnapshot(snapshot="snap", target=target),
+        copies.CopyVolumeToSecondary(volume="used", target=target),
+        copies.DownloadVolume(source=source, template="dev"),
+        copies.MigrateVolume(volume="free", target=target, delete_source=True),
+    ]
 
 
 READ_ONLY = {"getPhysicalDisk", "poolStats", "hostInfo", "ping"}
@@ -131,4 +147,6 @@ def test_a_generation_that_is_planned_is_not_kept(host: FakeHost, machine: FakeM
 def state(host: FakeHost) -> Any:
     """All that a command may change."""
     kept = {name: value for name, value in vars(host.storpool).items() if name not in ("calls", "_numbers")}
-    return deepcopy((kept, host.domains.machines, list(host.pools.kept), host.journal.records(None, 100)))
+    files = [each for each in host.directory.rglob("*") if each.is_file()]
+    rows = host.journal.temporaries.left()
+    return deepcopy((kept, host.domains.machines, list(host.pools.kept), host.journal.records(None, 100), files, rows))
