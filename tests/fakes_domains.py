@@ -359,10 +359,15 @@ class FakeDomains:
                 )
 
     def _disks(self, machine: FakeMachine, paths: Sequence[str]) -> list[DiskInDomain]:
+        """One for each target. A configuration that leads elsewhere than what runs is another disk."""
         real = {self._real(path) for path in paths}
-        everything = machine.config | machine.live
+        live, config = (
+            {at: disk for at, disk in part.items() if self._real(disk.path) in real}
+            for part in (machine.live, machine.config)
+        )
         return [
-            _in_domain(machine, target, disk) for target, disk in everything.items() if self._real(disk.path) in real
+            replace(_in_domain(machine, at, disk), live=at in live, config=at in config)
+            for at, disk in (config | live).items()
         ]
 
     def _real(self, path: str) -> str:

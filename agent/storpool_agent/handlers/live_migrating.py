@@ -6,6 +6,7 @@ What says how far it has come is the machine itself: a disk that is at its new p
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -43,7 +44,8 @@ def to_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedVol
         with attempt.step("find"):
             volume = finding.volume_or_none(command.volume or "", pool.storpool, _soon())
             domain = host.domains.find(vm, _soon())
-            disk = _disk(domain, connecting.paths(volume, host), host) if volume else None
+            old_paths = connecting.paths(volume, host) if volume else []
+            disk = _disk(domain, old_paths, host)
         if volume is not None:
             attempt.fence(volume.global_id, command.generation)
         copy.acquire(target.store)
@@ -51,7 +53,7 @@ def to_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedVol
             _make_file(copy, target, command, host.domains.capacity(disk, _soon()))
         path = host.secondary.local_path(target.store, target.path)
         made = (temporaries.FILE, _file_there(copy, target))
-        move = _Move(copy, domain, disk, MirrorTarget(path, command.format, device=False), made)
+        move = _Move(copy, _Origin(domain, disk, old_paths), MirrorTarget(path, command.format, device=False), made)
         move.mirror()
         moved = move.pivot()
         size_bytes = host.domains.capacity(moved, _soon())
@@ -83,13 +85,13 @@ def from_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedV
             domain = host.domains.find(vm, _soon())
             volume = _noted(pool, attempt)
             there = _disk(domain, connecting.paths(volume, host), host) if volume else None
-            path = "" if there else host.secondary.local_path(source.store, source.path)
+            path = host.secondary.local_path(source.store, source.path)
             disk = None if there else _disk(domain, [path], host)
         if disk is None and there is None:
             raise DiskNotFound(f"{domain.name} does not run with {path} as a disk", vm=domain.uuid, path=path)
         if volume is None and disk is not None:
             volume = _make_volume(copy, pool, command, domain, host.domains.capacity(disk, _soon()))
-        volume = _moved_to(volume, copy, pool, domain, disk)
+        volume = _moved_to(volume, copy, pool, _Origin(domain, disk, [path]))
         if command.delete_source:
             moving.remove_source(source, host, attempt)
     return moving.at_storpool("live", volume, source_deleted=command.delete_source).model_copy(
@@ -98,13 +100,22 @@ def from_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedV
 
 
 @dataclass(frozen=True)
+class _Origin:
+    """A machine's disk before it moves."""
+
+    domain: Domain
+    disk: DiskInDomain | None
+    """None when the machine no longer runs with it."""
+    paths: Sequence[str]
+    """By which the machine may name it."""
+
+
+@dataclass(frozen=True)
 class _Move:
     """One disk of one machine to one place."""
 
     copy: Copy
-    domain: Domain
-    disk: DiskInDomain | None
-    """Where it was; None when it is no longer there."""
+    origin: _Origin
     target: MirrorTarget
     made: tuple[str, str]
     """The row of what was made for it: kind and target."""
@@ -138,34 +149,41 @@ class _Move:
         except LibvirtTimeout:
             if self._there() is None:
                 raise
-            log.warning("pivoted after all", vm=self.domain.uuid, path=self.target.path)
+            log.warning("pivoted after all", vm=self.origin.domain.uuid, path=self.target.path)
             return domains.pivot(disk, self.target, _soon())
 
     def _there(self) -> DiskInDomain | None:
-        return _disk(self.domain, [self.target.path], self.copy.host)
+        return _disk(self.origin.domain, [self.target.path], self.copy.host)
 
     def _before(self) -> DiskInDomain:
         """Raises DiskNotFound when the machine has neither."""
-        disk = self.disk or self._there()
+        there = None if self.origin.disk else self._there()
+        disk = self.origin.disk or (there and self._left_over(there)) or there
         if disk is None:
             raise DiskNotFound(
-                f"{self.domain.name} does not run with the volume as a disk, nor with {self.target.path}",
-                vm=self.domain.uuid,
+                f"{self.origin.domain.name} does not run with the volume as a disk, nor with {self.target.path}",
+                vm=self.origin.domain.uuid,
                 path=self.target.path,
             )
         return disk
 
+    def _left_over(self, there: DiskInDomain) -> DiskInDomain | None:
+        """The old place, when the machine runs from the new one and its configuration alone was not moved: an agent
+        died between the two."""
+        having = self.copy.host.domains.having(self.origin.paths, _soon())
+        return next((one for one in having if (one.domain.uuid, one.target) == (there.domain.uuid, there.target)), None)
+
     @property
     def _mirror(self) -> tuple[str, str]:
-        return temporaries.MIRROR, temporaries.pair(self.domain.uuid, self.target.path)
+        return temporaries.MIRROR, temporaries.pair(self.origin.domain.uuid, self.target.path)
 
     @property
     def _moving(self) -> tuple[str, str]:
-        old_path = self.disk.path if self.disk else ""
-        return temporaries.MOVING, temporaries.moving(self.domain.uuid, old_path, self.target.path, self.made)
+        old_path = self.origin.disk.path if self.origin.disk else ""
+        return temporaries.MOVING, temporaries.moving(self.origin.domain.uuid, old_path, self.target.path, self.made)
 
 
-def _moved_to(volume: Volume | None, copy: Copy, pool: Pool, domain: Domain, disk: DiskInDomain | None) -> Volume:
+def _moved_to(volume: Volume | None, copy: Copy, pool: Pool, origin: _Origin) -> Volume:
     """The volume, once the machine uses it. Nobody is kept from it any more when it is the same as the machine's disk:
     were that later, a crash could leave the machine with a volume that nobody may use."""
     if volume is None:
@@ -173,7 +191,7 @@ def _moved_to(volume: Volume | None, copy: Copy, pool: Pool, domain: Domain, dis
     attempt, host = copy.attempt, copy.host
     device = temporaries.attach(volume, "rw", host, attempt, _soon())
     made = (temporaries.VOLUME, temporaries.pair(pool.name, volume.global_id))
-    move = _Move(copy, domain, disk, MirrorTarget(device.link, "raw", device=True), made)
+    move = _Move(copy, origin, MirrorTarget(device.link, "raw", device=True), made)
     move.mirror()
     volume = downloads.release(volume, pool, attempt, _soon())
     move.pivot()
@@ -235,7 +253,7 @@ def _file_there(copy: Copy, target: StoredImage) -> str:
     return json.dumps([target.store, target.path, inode])
 
 
-def _disk(domain: Domain, paths: list[str], host: Host) -> DiskInDomain | None:
+def _disk(domain: Domain, paths: Sequence[str], host: Host) -> DiskInDomain | None:
     """The running machine's disk that has one of these sources."""
     having = host.domains.having(paths, Deadline.after(API_TIMEOUT_S))
     return next((disk for disk in having if disk.live and disk.domain.uuid == domain.uuid), None)

@@ -7,7 +7,9 @@ from contextlib import suppress
 import pytest
 
 from block_hash_reference import block_hash
-from copy_scene import CONTENTS, FILE, SCENES, SIZE, TARGET, Maker, Scene
+from copy_scene import CONTENTS, FILE, SCENES, SIZE, TARGET, Killed, Maker, Scene
+from storpool_agent.deadline import Deadline
+from storpool_agent.domains.model import DiskInDomain, MirrorTarget
 from storpool_agent.errors import (
     AgentError,
     BlockJobFailed,
@@ -115,6 +117,29 @@ def test_a_pivot_that_fails_leaves_the_machine_its_disk(scene: Scene, name: str)
 def test_a_pivot_whose_answer_is_lost_is_a_success(scene: Scene, name: str) -> None:
     scene.prepare(SCENES[name]).fakes.domains.lose_answer("pivot", LibvirtTimeout("no answer"))
     scene.succeed()
+
+
+@LIVE
+def test_a_configuration_that_a_killed_agent_has_not_moved_is_moved_by_the_next(scene: Scene, name: str) -> None:
+    """libvirt moves none that names the disk by another path. The source may be deleted then: nothing leads to it."""
+    domains = scene.prepare(SCENES[name]).fakes.domains
+    (machine,) = domains.machines.values()
+    pivot, configuration = domains.pivot, dict(machine.config)
+
+    def half(disk: DiskInDomain, target: MirrorTarget, deadline: Deadline) -> DiskInDomain:
+        pivot(disk, target, deadline)
+        machine.config = configuration
+        scene.life.over = True
+        raise Killed
+
+    domains.pivot = half  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        scene.run()
+    scene.die()
+    domains.pivot = pivot  # type: ignore[method-assign]
+    assert machine.config["vda"].path != machine.live["vda"].path
+    assert isinstance(scene.run(attempt=2), Success)
+    assert machine.config["vda"].path == machine.live["vda"].path
 
 
 @LIVE
