@@ -3,6 +3,7 @@
 """Secondary storage that is looked at where that needs no mount."""
 
 import os
+import weakref
 from collections.abc import Generator
 from contextlib import contextmanager
 from uuid import uuid4
@@ -46,10 +47,11 @@ class DrySecondary:
     def create_part(self, store: str, path: str, owner: str) -> Part:
         if self.exists(store, path):
             raise FileExists(f"{store} has a file {path} already; choose another path", store=store, path=path)
-        return Part(store, path, owner, _nothing())
+        descriptor = _nothing()
+        weakref.finalize(self, os.close, descriptor)
+        return Part(store, path, owner, descriptor)
 
     def publish(self, part: Part) -> int:
-        os.close(part.descriptor)
         return 0
 
     def discard_part(self, store: str, path: str, owner: str) -> None:

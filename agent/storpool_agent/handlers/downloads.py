@@ -94,7 +94,7 @@ def create(copy: Copy, pool: Pool, wanted: NewVolume) -> Volume:
     attempt, deadline = copy.attempt, Deadline.after(API_TIMEOUT_S)
     making = temporaries.pair(pool.name, attempt.request_id)
     with attempt.step("create", changes=True):
-        for earlier in attempt.temporaries.of(attempt.request_id):
+        for earlier in temporaries.in_order(attempt.temporaries.of(attempt.request_id)):
             if earlier.kind in _OF_A_VOLUME:
                 temporaries.take_away(earlier, copy.host, attempt.temporaries, attempt.turns)
         attempt.making(temporaries.MAKING_VOLUME, making)

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Copy jobs beside a StorPool that loses answers, refuses, is away, or flips a bit."""
 
+import os
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,8 @@ from storpool_commands.client import CommandFailed
 from storpool_commands.disks import ConnectPhysicalDisk
 from storpool_commands.errors import ErrorCode
 
+PIECE = 2 * MIB
+"""What qemu-img writes at a time."""
 LOST = {"kind": "reset_after"}
 REFUSED = {"kind": "error", "name": "injected", "descr": "A copy job is not to have it"}
 
@@ -113,8 +116,16 @@ def test_a_cancelled_copy_that_cannot_be_taken_back_is_answered_all_the_same(dep
     job.assert_not_done()
 
 
-def test_a_storpool_that_is_down_when_a_copy_is_cancelled_is_not_waited_for(depot: Depot) -> None:
+@pytest.fixture
+def alone(services: None, tmp_path: Path) -> Iterator[Depot]:
+    """For a test that ends StorPool, too."""
+    with running_depot(tmp_path) as depot:
+        yield depot
+
+
+def test_a_storpool_that_is_down_when_a_copy_is_cancelled_is_not_waited_for(alone: Depot) -> None:
     """Its devices stay behind when it dies, as those of storpool_block do."""
+    depot = alone
     job, request_id = slow(depot, copy_jobs.download_volume)
     depot.stack.storpool.kill()
     depot.cancel(request_id)
@@ -147,7 +158,7 @@ def test_a_bit_that_flips_on_the_way_to_storpool_is_found(depot: Depot, make: Ma
     """On the volume, where the copy has been already and the verification has not."""
     job, request_id = slow(depot, make)
     (volume,) = set(depot.objects()) - job.objects
-    flip(depot, request_id, str(depot.backing(volume)))
+    flip(depot, job, str(depot.backing(volume)))
     refused(depot.reply(request_id), ErrorCode.COPY_MISMATCH, says=("does not read back",))
     job.assert_not_done()
 
@@ -157,7 +168,7 @@ def test_a_bit_that_flips_on_the_way_from_storpool_is_found(depot: Depot, make: 
     """In the file, which so never gets its name; the source is not deleted."""
     job, request_id = slow(depot, make)
     (part,) = depot.names() - job.files
-    flip(depot, request_id, str(depot.files / part))
+    flip(depot, job, str(depot.files / part))
     refused(depot.reply(request_id), ErrorCode.COPY_MISMATCH, says=("does not read back",))
     job.assert_not_done()
 
@@ -170,15 +181,21 @@ def slow(depot: Depot, make: Make) -> tuple[CopyJob, str]:
     return job, request_id
 
 
-def flip(depot: Depot, request_id: str, path: str) -> None:
-    """One bit of the first MiB, as soon as it has been written."""
-    depot.wait_for(lambda: bytes_done(depot, request_id) >= 2 * MIB)
-    with open(path, "r+b", buffering=0) as file:  # noqa: PTH123 - a file that only a descriptor of another leads to
-        byte = file.read(1)
-        file.seek(0)
-        file.write(bytes([byte[0] ^ 1]))
+def flip(depot: Depot, job: CopyJob, path: str) -> None:
+    """One bit, in the middle of what has been written: nobody writes that again."""
+    places: list[int] = []
+
+    def written() -> bool:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - only a descriptor of another process leads to it
+            there = [place for place in range(0, len(job.data), PIECE) if is_at(file.fileno(), job.data, place)]
+        places[:] = there
+        return bool(there)
+
+    depot.wait_for(written)
+    with open(path, "r+b", buffering=0) as file:  # noqa: PTH123
+        file.seek(places[0] + PIECE // 2)
+        file.write(bytes([job.data[places[0] + PIECE // 2] ^ 1]))
 
 
-def bytes_done(depot: Depot, request_id: str) -> int:
-    progress: Any = depot.status(request_id).progress
-    return progress.bytes_done or 0 if progress else 0
+def is_at(descriptor: int, data: bytes, place: int) -> bool:
+    return os.pread(descriptor, PIECE, place) == data[place : place + PIECE]

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host of fakes for each test."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,14 +22,21 @@ def host(tmp_path: Path) -> Iterator[FakeHost]:
 
 
 @pytest.fixture
-def host_journal(tmp_path: Path) -> Iterator[Journal]:
+def memory() -> Iterator[Path]:
+    """A directory for tests that make thousands of files: on a disk they would take minutes."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def host_journal(memory: Path) -> Iterator[Journal]:
     """A journal for several hosts of one test."""
-    database = Database(tmp_path)
+    database = Database(memory)
     database._writer.execute("PRAGMA synchronous=OFF")  # thousands of commits, none of which has to last
     yield Journal(database, "kvm1")
     database.close()
 
 
 @pytest.fixture
-def scene(host_journal: Journal, tmp_path: Path) -> Scene:
-    return Scene(host_journal, tmp_path / "secondary")
+def scene(host_journal: Journal, memory: Path) -> Scene:
+    return Scene(host_journal, memory / "secondary")

@@ -60,8 +60,8 @@ class Stage:
 
 
 @pytest.fixture
-def stage(host_journal: Journal, tmp_path: Path, name: str) -> Stage:
-    return Stage(host_journal, tmp_path, name)
+def stage(host_journal: Journal, memory: Path, name: str) -> Stage:
+    return Stage(host_journal, memory, name)
 
 
 @ALL
