@@ -200,6 +200,7 @@ def _published(copy: Copy, target: StoredImage, how: FileFormat, earlier: Verifi
     secondary = copy.host.secondary
     if not secondary.exists(target.store, target.path):
         return None
+    take_other_name(copy, target)
     with copy.attempt.step("verify"):
         descriptor = secondary.open_image(target.store, target.path)
         with closed_after(descriptor):
@@ -215,6 +216,11 @@ def _published(copy: Copy, target: StoredImage, how: FileFormat, earlier: Verifi
             path=target.path,
         )
     return stored
+
+
+def take_other_name(copy: Copy, target: StoredImage) -> None:
+    """A run that died while it gave a file its name may have left it with both: such a file is refused as an image."""
+    copy.host.secondary.discard_part(target.store, target.path, copy.attempt.request_id)
 
 
 def _refuse_difference(source: Image, target: Image, left: str, arrived: str, expected: str | None) -> None:

@@ -15,7 +15,7 @@ from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import DiskInDomain, Domain, MirrorTarget
 from storpool_agent.errors import DiskNotFound, InvalidCommand, LibvirtTimeout
-from storpool_agent.handlers import connecting, downloads, finding, moving, temporaries
+from storpool_agent.handlers import connecting, copying, downloads, finding, moving, temporaries
 from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy
 from storpool_agent.handlers.sources import whole_sectors
 from storpool_agent.host import Host, Pool
@@ -229,6 +229,8 @@ def _make_file(copy: Copy, target: StoredImage, command: MigrateVolume, size_byt
     secondary, attempt = copy.host.secondary, copy.attempt
     file = temporaries.pair(target.store, target.path)
     with attempt.step("begin", changes=True) as step:
+        if attempt.number > 1:
+            copying.take_other_name(copy, target)
         present = _file_there(copy, target)
         if present in attempt.notes(temporaries.FILE):
             step.earlier()

@@ -283,8 +283,8 @@ _ORDER = (
     USE,
     ATTACHMENT,
     TEXT,
-    FILE,
     PART,
+    FILE,
     MAKING_VOLUME,
     VOLUME,
     MAKING_SNAPSHOT,
@@ -294,7 +294,10 @@ _ORDER = (
 
 
 def in_order(some: Sequence[Temporary]) -> list[Temporary]:
-    """What uses another thing goes before it, whenever it was written down."""
+    """What uses another thing goes before it, whenever it was written down.
+
+    A file that was just given its name may still have its other one (PART): with both it is not taken for an image.
+    """
     return sorted(some, key=lambda one: _ORDER.index(one.kind))
 
 

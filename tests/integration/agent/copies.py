@@ -242,9 +242,7 @@ class Depot:
 
 
 @contextmanager
-def running_depot(
-    files: Path, *, store: str | None = None, start: bool = True, **settings: Mapping[str, Any]
-) -> Generator[Depot]:
+def running_depot(files: Path, *, store: str | None = None, start: bool = True, **settings: Any) -> Generator[Depot]:
     """A stack of its own. Its agent may use this directory, which another `store` may lead to as well."""
     with running_stack(start=False, **settings) as stack:
         secondary = {"directories": [str(files)], "mount_dir": str(stack.directory / "mounts")}

@@ -43,7 +43,7 @@ def site(services: None) -> Iterator[WebSite]:
 def test_no_hostile_image_gets_to_storpool(depot: Depot, command: Any) -> None:
     expected = {one.name: one.code for one in IMAGES}
     with nothing_changes(depot.stack):
-        sent = {}
+        sent: dict[str, str] = {}
         for one in IMAGES:
             directory = new_directory(depot)
             path = str(one.build(directory).relative_to(depot.files))
@@ -56,7 +56,7 @@ def test_no_hostile_image_gets_to_storpool(depot: Depot, command: Any) -> None:
 def test_no_packed_file_that_is_damaged_or_too_large_gets_to_storpool(depot: Depot) -> None:
     expected = {one.name: one.code for one in PACKED}
     with nothing_changes(depot.stack):
-        sent = {}
+        sent: dict[str, str] = {}
         for one in PACKED:
             path = str(one.build(new_directory(depot)).relative_to(depot.files))
             source = ImageSource(store=depot.store, path=path, format="raw", compression=one.compression)
@@ -88,8 +88,8 @@ def test_a_guests_disk_that_looks_like_an_image_is_backed_up_and_restored_bit_by
     backed_up = depot.reply(depot.send(backup))["result"]
     assert backed_up["blockHash"] == block_hash(data)
     assert depot.read(target.path, image_format) == data
-    known = {"format": image_format, "block_hash": backed_up["blockHash"]}
-    source = ImageSource(store=target.store, path=target.path, **known)
+    known = backed_up["blockHash"]
+    source = ImageSource(store=target.store, path=target.path, format=image_format, block_hash=known)
     for command in (DownloadVolume(source=source, template="dev"), DownloadTemplate(source=source, template="dev")):
         reply = depot.reply(depot.send(command))
         assert reply["status"] == "success", reply
@@ -148,7 +148,6 @@ FAILING = [
     pytest.param([status(500)], ErrorCode.DOWNLOAD_FAILED, id="a server that fails"),
     pytest.param([body(bytes(MIB), breaks_after=0)], ErrorCode.DOWNLOAD_FAILED, id="a connection that always breaks"),
     pytest.param([body(bytes(4 * MIB))], ErrorCode.IMAGE_TOO_LARGE, id="more than is allowed"),
-    pytest.param([body(bytes(4 * MIB), length=MIB)], ErrorCode.CHECKSUM_MISMATCH, id="more than it said"),
     pytest.param([body(b"another")], ErrorCode.CHECKSUM_MISMATCH, id="another file"),
 ]
 
@@ -162,7 +161,7 @@ def test_a_download_that_fails_leaves_nothing(depot: Depot, site: WebSite, answe
         refused(depot.reply(depot.send(command)), code)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.2:1/image", "http://localhost:1/image", "http://10.0.0.1/image"])
+@pytest.mark.parametrize("url", ["http://127.0.0.2:1/image", "http://[::1]:1/image", "http://10.0.0.1/image"])
 def test_an_address_that_the_settings_do_not_allow_is_not_connected_to(depot: Depot, url: str) -> None:
     with nothing_changes(depot.stack):
         reply = depot.reply(depot.send(DownloadVolume(source=of_the_web(url, b""), template="dev")))

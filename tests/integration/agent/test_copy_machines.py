@@ -46,19 +46,6 @@ def slow_backup(depot: Depot) -> tuple[copy_jobs.CopyJob, str]:
     return job, request_id
 
 
-def test_a_snapshot_that_is_connected_meanwhile_stays_connected(depot: Depot) -> None:
-    job, request_id = slow_backup(depot)
-    snapshot = job.command.snapshot
-    assert depot.stack.call(ConnectPhysicalDisk(snapshot=snapshot, mode="ro")).attached_now is False
-    with pytest.raises(Exception, match=request_id):
-        depot.stack.call(DisconnectPhysicalDisk(snapshot=snapshot))
-    job.result_of(depot.raw.reply(request_id))
-    assert attached(depot, snapshot) == [(1, "ro")]
-    assert depot.rows() == []
-    depot.stack.call(DisconnectPhysicalDisk(snapshot=snapshot))
-    depot.assert_nothing_left()
-
-
 @pytest.mark.parametrize("how", ["done", "cancelled", "killed"])
 def test_a_snapshot_that_a_machine_uses_meanwhile_is_left_to_it(depot: Depot, how: str) -> None:
     """Somebody has started the machine by hand: no command has asked for the attachment."""
@@ -78,20 +65,14 @@ def test_a_snapshot_that_a_machine_uses_meanwhile_is_left_to_it(depot: Depot, ho
     depot.assert_nothing_left()
 
 
-@pytest.mark.parametrize("first_ends", ["done", "cancelled"])
-def test_a_snapshot_that_two_jobs_copy_is_detached_by_the_last(depot: Depot, first_ends: str) -> None:
+def test_a_snapshot_that_two_jobs_copy_stays_attached_when_the_one_that_attached_it_is_cancelled(depot: Depot) -> None:
     first, request_id = slow_backup(depot)
-    second = copy_jobs.CopyJob(
-        depot, first.command.model_copy(update={"target": depot.target()}), first.data, depot.target()
-    )
-    other = depot.send(second.command)
+    other = depot.send(first.command.model_copy(update={"target": depot.target()}))
     depot.wait_copying(other)
-    if first_ends == "cancelled":
-        depot.cancel(request_id)
-    depot.raw.reply(request_id)
+    depot.cancel(request_id)
+    refused(depot.raw.reply(request_id), ErrorCode.CANCELLED)
     assert attached(depot, first.command.snapshot) == [(1, "ro")]
-    assert depot.raw.reply(other)["status"] == "success"
-    depot.assert_nothing_left()
+    assert depot.reply(other)["status"] == "success"
 
 
 def test_a_volume_is_copied_while_its_machine_writes_to_it(depot: Depot) -> None:
@@ -159,10 +140,8 @@ def source(guest: Guest) -> Path:
 
 
 POINTS = [
-    pytest.param("making-mirror", "making-mirror", id="the mirror begins"),
-    pytest.param("copy:done", "copy:done", id="both are the same"),
-    pytest.param("pivot:done", "pivot:done", id="the machine uses the new one"),
-    pytest.param("detach:done", "release:done", id="the old one is given up"),
+    pytest.param("making-moving", "making-moving", id="the machine may use the new one"),
+    pytest.param("detach:done", "release:done", id="one is given up, one given free"),
     pytest.param("delete:done", "delete:done", id="the old one is deleted"),
 ]
 
@@ -170,7 +149,7 @@ POINTS = [
 @pytest.mark.parametrize(("there", "back"), POINTS)
 def test_a_running_machines_disk_moves_once_there_and_back(depot: Depot, guest: Guest, there: str, back: str) -> None:
     depot.agent.stop()
-    before, written = set(depot.objects()), guest.checksum("vda", 0, WRITTEN_MIB)
+    before, files, written = set(depot.objects()), depot.names(), guest.checksum("vda", 0, WRITTEN_MIB)
     volume = source(guest).name
     try:
         result = through_a_crash(depot.stack, to_file(depot, guest), f"migrateVolume/{there}")
@@ -179,10 +158,10 @@ def test_a_running_machines_disk_moves_once_there_and_back(depot: Depot, guest: 
         assert set(depot.objects()) == before - {volume}
         assert depot.left() == []
         result = through_a_crash(depot.stack, to_storpool(depot, guest), f"migrateVolume/{back}")
-        assert (result.method, result.source_deleted, result.path) == ("live", True, str(source(guest)))
+        assert (result.method, result.source_deleted, result.volume) == ("live", True, source(guest).name)
         assert set(depot.objects()) == before - {volume} | {result.volume}
         assert depot.stack.attachments(f"~{result.volume}") == [(1, "rw")]
-        assert depot.names() == set()
+        assert depot.names() == files
         assert guest.checksum("vda", 0, WRITTEN_MIB) == written
         guest.write("vda", WRITTEN_MIB, 1, "afterwards")
         assert depot.rows() == []
@@ -190,15 +169,12 @@ def test_a_running_machines_disk_moves_once_there_and_back(depot: Depot, guest: 
         depot.agent.start()
 
 
-@pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_a_mirror_goes_on_without_the_agent_and_the_next_one_ends_it(depot: Depot, guest: Guest, how: str) -> None:
+def test_a_mirror_goes_on_without_the_agent_and_the_next_one_ends_it(depot: Depot, guest: Guest) -> None:
+    """A stop leaves it alone: what has been copied is not copied again."""
     volume, written = source(guest).name, guest.checksum("vda", 0, WRITTEN_MIB)
     request_id = depot.send(to_file(depot, guest, bandwidth_bytes_s=SLOW_BYTES_S))
     depot.wait_copying(request_id)
-    if how == "killed":
-        depot.agent.kill()
-    else:
-        assert depot.agent.stop() == 0
+    assert depot.agent.stop() == 0
     assert source(guest).name == volume
     depot.agent.start()
     reply = depot.reply(request_id)
@@ -206,21 +182,4 @@ def test_a_mirror_goes_on_without_the_agent_and_the_next_one_ends_it(depot: Depo
     assert source(guest).is_relative_to(depot.files)
     assert guest.checksum("vda", 0, WRITTEN_MIB) == written
     assert volume not in depot.objects()
-    assert "mirror found" in [event["event"] for event in depot.agent.events()]
-
-
-@pytest.mark.parametrize("move", [to_file, to_storpool])
-def test_a_cancelled_mirror_leaves_the_machine_its_disk(depot: Depot, guest: Guest, move: Any) -> None:
-    if move is to_storpool:
-        assert depot.reply(depot.send(to_file(depot, guest)))["status"] == "success"
-    before, files, objects = source(guest), depot.names(), set(depot.objects())
-    attachments = depot.stack.storpool.call("GET", "AttachmentsList")
-    request_id = depot.send(move(depot, guest, bandwidth_bytes_s=SLOW_BYTES_S))
-    depot.wait_copying(request_id)
-    depot.cancel(request_id)
-    refused(depot.raw.reply(request_id), ErrorCode.CANCELLED)
-    assert source(guest) == before
-    assert (depot.names(), set(depot.objects())) == (files, objects)
-    assert depot.stack.storpool.call("GET", "AttachmentsList") == attachments
-    assert depot.rows() == []
-    guest.write("vda", WRITTEN_MIB, 1, "afterwards")
+    assert depot.agent.events("mirror found")

@@ -19,7 +19,7 @@ from nas import Nas, running_nas
 from real_lab import wait_for
 from storpool_commands.copies import BackupSnapshot, DownloadVolume
 from storpool_commands.errors import ErrorCode
-from storpool_commands.images import ImageSource, StoredImage
+from storpool_commands.images import ImageFormat, ImageSource, StoredImage
 
 MIB = 1 << 20
 COMMAND_TIMEOUT_S = 30.0
@@ -216,7 +216,7 @@ def test_a_source_that_is_gone_after_a_crash_is_not_found_and_its_volume_goes(ya
 
 
 @pytest.mark.parametrize("image_format", ["raw", "qcow2"])
-def test_a_source_that_is_cut_off_under_the_copy_is_never_a_success(yard: Yard, image_format: str) -> None:
+def test_a_source_that_is_cut_off_under_the_copy_is_never_a_success(yard: Yard, image_format: ImageFormat) -> None:
     depot = yard.depot
     job = copy_jobs.download_volume(depot, bandwidth_bytes_s=SLOW_BYTES_S, image_format=image_format)
     request_id = depot.send(job.command)
