@@ -61,8 +61,8 @@ TOURS: dict[str, Sequence[Crash]] = {
     ),
 }
 """Not here, since nothing is there that another point does not leave as well: `started`, `find`, `making-store`,
-`store`, `making-use`, `attach`, `making-part`, `making-file`, `open`, `inspect`, `check`, `verify`, the beginnings of steps, and
-for each command what the others have in common with it."""
+`store`, `making-use`, `attach`, `making-part`, `making-file`, `open`, `inspect`, `check`, `verify`, the beginnings of
+steps, and for each command what the others have in common with it."""
 
 
 @pytest.mark.parametrize("tour", TOURS.values(), ids=TOURS.keys())
