@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from fake_secondary import FakeSecondary
-
 from fake_images import FakeImages
 from fake_pools import FakePools
+from fake_secondary import FakeSecondary
 from fakes import FakeDevices, FakeStorPool
 from fakes_domains import FakeDomains, FakeMachine
 from storpool_agent import dispatch

@@ -148,7 +148,7 @@ class CopyOptions(WireModel):
     """How a copy is made. Each of these commands runs on the host's bulk lane, and can be cancelled."""
 
     bandwidth_bytes_s: Annotated[int, Field(ge=1 << 20, le=1 << 40)] | None = None
-    """Copy no faster than that, from 1 MiB a second. Default: no limit."""
+    """Write no faster than that, and read back no faster, from 1 MiB a second. Default: no limit."""
     io_priority: IoPriority = "low"
     """Of its reads and writes on this host (ionice): `idle` is served when nothing else wants the disk. A live
     migration is made by QEMU itself, at the machine's own priority."""

@@ -26,7 +26,8 @@ LIMITS = Limits(address_space_bytes=8 << 30)
 def block_hash(image: Image, size_bytes: int, task: Task) -> str:
     """See Images.block_hash. Raises CopyFailed when the image ends before `size_bytes`."""
     node = nodes.source(image) if image.format == "qcow2" else ""
-    digest = _run("blocks", image, task, str(size_bytes), node, total_bytes=size_bytes)
+    limit = str(task.bandwidth_bytes_s or 0)
+    digest = _run("blocks", image, task, str(size_bytes), limit, node, total_bytes=size_bytes)
     return f"sha256-1m:{digest}"
 
 

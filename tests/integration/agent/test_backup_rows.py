@@ -168,6 +168,5 @@ def test_progress_is_told_while_a_copy_runs(lab: CopyLab) -> None:
     assert len(set(copying)) > 1
     totals = {sign.bytes_total for sign in signs if sign.phase == "copy" and sign.bytes_done}
     assert totals == {backup.virtual_size_bytes}
-    assert {"copy", "verify"} <= {sign.phase for sign in signs}
     assert any(one.phase == "copy" and one.bytes_done and one.rate_bytes_s for one in asked)
     assert lab.stack.management.control(QueryCommand(id=request_id), host=lab.stack.host).status.progress is None

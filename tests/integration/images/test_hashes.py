@@ -4,6 +4,7 @@
 
 import hashlib
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -93,3 +94,13 @@ def test_a_checksum_is_of_the_file_as_it_is(algorithm: str, length: int, job: Wa
 def test_only_known_algorithms_are_used(job: Watched, tmp_path: Path) -> None:
     with image(write_sparse(tmp_path / "file", b"")) as opened, pytest.raises(InvalidCommand, match="shake_128"):
         TOOLS.checksum(opened, "shake_128", job.task)
+
+
+def test_data_is_read_no_faster_than_the_limit(job: Watched, tmp_path: Path) -> None:
+    """A bound that no slow machine can break; zeroes take no time."""
+    data, rate = hashlib.shake_128(b"").digest(6 * MIB), 4 * MIB
+    with image(write_sparse(tmp_path / "file", data + bytes(100 * MIB))) as opened:
+        started = monotonic()
+        digest = TOOLS.block_hash(opened, 106 * MIB, job.with_bandwidth(rate))
+        assert monotonic() - started > 0.7 * len(data) / rate
+    assert digest == block_hash(data + bytes(100 * MIB))

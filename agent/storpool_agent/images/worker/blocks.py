@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The BlockHash of a disk (storpool_commands.images): `blocks FD direct|cached SIZE NODE`, NODE empty for a raw one.
+"""The BlockHash of a disk (storpool_commands.images): `blocks FD direct|cached SIZE BYTES_S NODE`, BYTES_S 0 for no
+limit, NODE empty for a raw one.
 
 Several threads read and hash, which both run without the interpreter's lock. Zeroes are not hashed, and not even
 read where it is known that they are some.
@@ -13,7 +14,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, sleep
 from typing import Protocol
 
 from storpool_agent.images.worker.files import CannotRead, RawFile, aligned_buffer
@@ -46,8 +47,10 @@ class Disk(Protocol):
 class BlockHash:
     """The digests of all blocks; zeroes until proven otherwise."""
 
-    def __init__(self, disk: Disk, size_bytes: int, report: Callable[[int], None]) -> None:
-        self._disk, self._size_bytes, self._report = disk, size_bytes, report
+    def __init__(self, disk: Disk, size_bytes: int, report: Callable[[int], None], bytes_s: int = 0) -> None:
+        """`bytes_s`: read data no faster than that; what reads as zeroes does not count. 0: no limit."""
+        self._disk, self._size_bytes, self._report, self._bytes_s = disk, size_bytes, report, bytes_s
+        self._free_at = monotonic()
         blocks, last_bytes = divmod(size_bytes, BLOCK_BYTES)
         self._digests = bytearray(_of_zeroes(BLOCK_BYTES) * blocks)
         if last_bytes:
@@ -78,6 +81,7 @@ class BlockHash:
                     place = offset // BLOCK_BYTES * DIGEST_BYTES
                     with memoryview(buffer) as view:
                         self._digests[place : place + DIGEST_BYTES] = hashlib.sha256(view[:length]).digest()
+                    self._pace(length)
                 self._count(length)
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
             self._failure = self._failure or error
@@ -98,6 +102,15 @@ class BlockHash:
     def _count(self, length: int) -> None:
         with self._mutex:
             self._counted(length)
+
+    def _pace(self, length: int) -> None:
+        """Wait until the limit allows more to be read."""
+        if not self._bytes_s:
+            return
+        with self._mutex:
+            self._free_at = max(self._free_at, monotonic()) + length / self._bytes_s
+            wait_s = self._free_at - monotonic()
+        sleep(max(0.0, wait_s))
 
     def _counted(self, length: int) -> None:
         self._done += length
@@ -121,7 +134,7 @@ def _of_zeroes(length: int) -> bytes:
     return hashlib.sha256(bytes(length)).digest()
 
 
-def main(descriptor: str, access: str, size: str, node: str) -> None:
+def main(descriptor: str, access: str, size: str, bytes_s: str, node: str) -> None:
     direct, size_bytes = access == "direct", int(size)
     disk: Disk
     if node:
@@ -132,7 +145,7 @@ def main(descriptor: str, access: str, size: str, node: str) -> None:
         disk = RawFile(int(descriptor), direct=direct)
     if size_bytes > disk.size_bytes:
         raise CannotRead(disk.size_bytes, f"it ends there, {size_bytes} bytes were to be read")
-    say("digest", BlockHash(disk, size_bytes, lambda done: say("done", done)).digest())
+    say("digest", BlockHash(disk, size_bytes, lambda done: say("done", done), int(bytes_s)).digest())
 
 
 if __name__ == "__main__":
