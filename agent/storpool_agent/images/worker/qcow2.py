@@ -6,12 +6,16 @@ It gets its listening socket as systemd gives one (LISTEN_FDS), with an address 
 file is made for it that could be left over, and only processes of this network namespace could connect.
 """
 
+import ctypes
 import fcntl
 import os
+import signal
 import socket
 
 from storpool_agent.images.worker.nbd import Connection
 
+_libc = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h; it outlives exec
 FIRST_LISTEN_FD = 3
 IMAGE_FD_FROM = 10
 """The image is given a number that does not get into the socket's way."""
@@ -58,13 +62,16 @@ def _serve(listening: socket.socket, descriptor: int, node: str, *, direct: bool
     image = fcntl.fcntl(descriptor, fcntl.F_DUPFD, IMAGE_FD_FROM)
     handed = fcntl.fcntl(listening.fileno(), fcntl.F_DUPFD, IMAGE_FD_FROM)
     argv = (
-        *("setpriv", "--pdeathsig", "KILL", "qemu-nbd", "--read-only", "--persistent", f"--shared={connections}"),
+        *("qemu-nbd", "--read-only", "--persistent", f"--shared={connections}"),
         *(f"--cache={'none' if direct else 'writeback'}", node.replace(f'/fd/{descriptor}"', f'/fd/{image}"')),
     )
+    program = os.getpid()
     if os.fork() == 0:
         try:
-            os.dup2(handed, FIRST_LISTEN_FD, inheritable=True)
-            os.execvpe(argv[0], argv, {**os.environ, "LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})  # noqa: S606
+            _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+            if os.getppid() == program:  # else it died before, and nobody would ever end what is to serve until then
+                os.dup2(handed, FIRST_LISTEN_FD, inheritable=True)
+                os.execvpe(argv[0], argv, {**os.environ, "LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})  # noqa: S606
         finally:
             os._exit(127)
     os.close(image)
