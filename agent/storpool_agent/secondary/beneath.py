@@ -7,6 +7,7 @@ openat2's RESOLVE_BENEATH, NO_SYMLINKS and NO_XDEV do in one call; here director
 standard library has no openat2, and which part was refused can be told. `..` has been refused before.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Generator, Sequence
@@ -98,7 +99,9 @@ def open_file(root: int, path: str) -> int:
     with directory(root, parts) as parent, looked_at(parent, name) as found:
         require_regular(found, path)
         require_same_file_system(root, found, path)
-        if (names := os.fstat(found).st_nlink) != 1:
+        if (names := os.fstat(found).st_nlink) == 0:  # removed since it was found, or on the server
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        if names != 1:
             raise ImageRefused(f"{path} has {names} names (hard links): it may be somebody else's file", path=path)
         # The very file that was looked at: the name may lead elsewhere by now.
         return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
