@@ -113,6 +113,8 @@ class Attempt:
         self._journal = journal
         self._steps: list[tuple[Step, bool]] = []
         self._cancelled = False
+        self._undo_failed = False
+        """What an earlier run of the request did, and this run could not take back, is an effect of the request, too."""
 
     @property
     def steps(self) -> list[Step]:
@@ -121,7 +123,8 @@ class Attempt:
     @property
     def side_effects(self) -> SideEffects:
         """`none` or `partial`: a failure that is `complete` says so itself."""
-        return "partial" if any(changed for _, changed in self._steps) else "none"
+        changed = self._undo_failed or any(changed for _, changed in self._steps)
+        return "partial" if changed else "none"
 
     @contextmanager
     def step(self, name: str, *, changes: bool = False, always: bool = False) -> Generator[RunningStep]:
@@ -146,6 +149,7 @@ class Attempt:
             yield
         except Exception as error:  # noqa: BLE001 - the first failure is the one to report; this one is in the log
             log.error("undo failed", step=names[0], reason=str(error))  # noqa: TRY400 - one line, for the admin
+            self._undo_failed = True
             return
         self._steps = [
             (step.model_copy(update={"status": "undone"}), False) if step.step in names else (step, changed)

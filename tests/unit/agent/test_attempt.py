@@ -145,3 +145,12 @@ def _attach_fail_and_fail_to_undo(attempt: Attempt) -> None:
         with attempt.undo("attach"):
             raise StorPoolTimeout("lost") from None
         raise
+
+
+def test_what_an_earlier_run_made_and_this_one_cannot_undo_is_a_side_effect(attempt: Attempt) -> None:
+    with pytest.raises(AgentError), attempt.step("find"):
+        raise VolumeBusy("no")
+    assert attempt.side_effects == "none"
+    with attempt.undo("publish"):
+        raise VolumeBusy("still no")
+    assert attempt.side_effects == "partial"
