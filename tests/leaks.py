@@ -9,6 +9,7 @@ import json
 import subprocess
 import threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -94,12 +95,15 @@ def _domains(directories: Sequence[str]) -> set[str]:
     """Domains whose definition names a path below the directories; `guest` writes one into each."""
     if not LIBVIRT_SOCKET.exists():
         return set()
-    connection = libvirt.open("qemu:///system")
-    try:
-        found = {domain.name(): _definition(domain) for domain in connection.listAllDomains()}
-    finally:
-        connection.close()
+    found = {domain.name(): _definition(domain) for domain in _libvirt().listAllDomains()}
     return {f"domain {name}" for name, xml in found.items() if any(f"{directory}/" in xml for directory in directories)}
+
+
+@cache
+def _libvirt() -> libvirt.virConnect:
+    """One for all looks: once an agent's event loop has been in this process, libvirt frees what belongs to a connection
+    that is closed only in a turn of that loop, and another one for each look would use up the descriptors."""
+    return libvirt.open("qemu:///system")
 
 
 def _definition(domain: libvirt.virDomain) -> str:
