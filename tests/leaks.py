@@ -101,8 +101,8 @@ def _domains(directories: Sequence[str]) -> set[str]:
 
 @cache
 def _libvirt() -> libvirt.virConnect:
-    """One for all looks: once an agent's event loop has been in this process, libvirt frees what belongs to a connection
-    that is closed only in a turn of that loop, and another one for each look would use up the descriptors."""
+    """One for all looks: once an agent's event loop has been in this process, libvirt frees what belongs to a closed
+    connection only in a turn of that loop, and another one for each look would use up the descriptors."""
     return libvirt.open("qemu:///system")
 
 
