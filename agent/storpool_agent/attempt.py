@@ -114,7 +114,7 @@ class Attempt:
         self._steps: list[tuple[Step, bool]] = []
         self._cancelled = False
         self._undo_failed = False
-        """What an earlier run of the request did, and this one could not take back, is an effect of the request, too."""
+        """What an earlier run of the request did and this one could not take back is an effect of the request, too."""
 
     @property
     def steps(self) -> list[Step]:
