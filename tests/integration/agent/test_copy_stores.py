@@ -253,8 +253,11 @@ def test_a_store_that_stands_still_is_given_up(yard: Yard) -> None:
 
 
 def told_to_end(pid: int) -> bool:
-    """By a signal that waits for it; or its first thread has ended, and others wait in the kernel."""
-    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    """By a signal that waits for it; or its first thread has ended, and others wait in the kernel; or it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
     fields = {name: value.split()[0] for name, _, value in (line.partition(":") for line in status) if value.split()}
     pending = int(fields["SigPnd"], 16) | int(fields["ShdPnd"], 16)
     return fields["State"] == "Z" or any(pending & 1 << one - 1 for one in (signal.SIGTERM, signal.SIGKILL))
