@@ -66,7 +66,12 @@ class TemporaryRows:
         return self._read(f"WHERE command NOT IN ({running}) ORDER BY seq DESC", ())
 
     def give_away(self, kind: str, target: str) -> bool:
-        """It belongs to somebody else now, who is no job: strike it out, whoever made it. True when it was there."""
+        """It belongs to somebody else now, who is no job: strike it out, whoever made it. True when it was there.
+
+        Where no job made it, which is nearly always, it is not worth a commit.
+        """
+        if not self.with_target(kind, target):
+            return False
         query = "DELETE FROM temporary WHERE (kind, target) = (?, ?)"
         return bool(self._database.write(lambda db: db.execute(query, (kind, target)).rowcount))
 

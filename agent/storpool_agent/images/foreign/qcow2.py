@@ -37,7 +37,6 @@ _HARMLESS_EXTENSIONS = {EXTENSION_FEATURE_NAMES, EXTENSION_BITMAPS}
 _VERSION_2 = struct.Struct(">4sIQIIQIIQQIIQ")
 _VERSION_3 = struct.Struct(">QQQII")
 _V3_LENGTH = _VERSION_2.size + _VERSION_3.size
-_KNOWN_LENGTH = 112  # with the compression type and its padding
 _EXTENSION = struct.Struct(">II")
 
 
