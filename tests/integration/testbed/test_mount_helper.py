@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stand-in for mount.nfs comes and goes without a trace, and spares a real one."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,5 +53,8 @@ def told(directory: Path, real: str) -> str:
         (directory / each).mkdir()
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", IN_A_NAMESPACE_OF_ITS_OWN, "sh"]
     arguments = [str(directory), real, sys.executable, STORY]
-    ended = subprocess.run([*command, *arguments], stdout=subprocess.PIPE, text=True, check=True, timeout=WAIT_S)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        [*command, *arguments], env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=WAIT_S
+    )
     return ended.stdout.strip()
