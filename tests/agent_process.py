@@ -247,5 +247,6 @@ def _settings(directory: Path, url: str, storpool: DevclusterProcess, root: Path
             "our_id": 1,
             "device_root": str(root),
         },
+        "metrics": {"listen": ""},  # several agents run side by side
         "log": {"level": "debug", "format": "json"},
     }
