@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, Protocol
 
 import structlog
 
+from storpool_agent import tracing
 from storpool_agent.crash import crash_point
 from storpool_agent.errors import AgentError, Cancelled, StaleGeneration
 from storpool_agent.interrupt import Interrupt
@@ -104,6 +105,8 @@ class Attempt:
         """Say how far it is, as often as there is news."""
         self._deadline = request.deadline
         self.request_id = str(request.id)
+        self.span = tracing.begin(request.traceparent)
+        """This run, in the trace of its sender, if there is one."""
         self.number = number
         """1, or more when the agent died while it ran this request."""
         self.may_have_run = number > 1 or isinstance(request, AnyRequest)
