@@ -6,7 +6,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from socket import gethostname
 from typing import Annotated, Any, Literal, cast
@@ -144,9 +144,17 @@ class Secondary(_Section):
 
 
 def _listener(text: str) -> str:
-    if text and not _LISTENER.fullmatch(text):
+    if text and not ((found := _LISTENER.fullmatch(text)) and int(found[2]) < 1 << 16 and _is_address(found[1])):
         raise ValueError("must be address:port, such as 127.0.0.1:9639 or [::1]:9639, or empty")
     return text
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 _LISTENER = re.compile(r"([0-9.]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})")
