@@ -28,6 +28,8 @@ MAX_CONNECTIONS = 8
 SILENCE_S = 5.0
 LONGEST_S = 10.0
 """For a whole request and its answer: nobody keeps a thread by sending a byte now and then."""
+LOOK_S = 1.0
+"""How often it is looked who is there for too long."""
 BIND_AGAIN_S = 10.0
 """An address that is taken, by the agent that ends as this one begins, or not there yet."""
 
@@ -140,7 +142,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     def serve(self) -> None:
         """Until `end`."""
         with self:
-            self.serve_forever()
+            self.serve_forever(LOOK_S)
 
     def end(self) -> None:
         """Any other thread may call this, once."""

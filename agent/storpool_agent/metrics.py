@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PREFIX = "storpool_agent_"
-COMMAND_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
-"""From an attach, which takes milliseconds, to a copy, which takes hours."""
-CALL_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+COMMAND_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30, 120, 1800, 7200)
+"""From an attach, which takes milliseconds, to a copy, which takes hours. Each is a series of every command: few."""
+STEP_S = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 600, 7200)
+CALL_S = (0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1, 5, 30)
 COMMIT_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 """One fdatasync: from a disk with a battery to one that is dying."""
 
@@ -141,7 +142,7 @@ _WAIT_S = Histogram(
     registry=REGISTRY,
 )
 _STEP_S = Histogram(
-    f"{PREFIX}step_duration_seconds", "One step of a command.", ["step"], buckets=COMMAND_S, registry=REGISTRY
+    f"{PREFIX}step_duration_seconds", "One step of a command.", ["step"], buckets=STEP_S, registry=REGISTRY
 )
 _CONTROL = Counter(
     f"{PREFIX}control_requests",
