@@ -12,10 +12,10 @@ never a volume, a machine or a request. Names are as https://prometheus.io/docs/
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar, cast, get_args
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, make_wsgi_app
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, exposition
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -38,10 +38,10 @@ COMMIT_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 """One fdatasync: from a disk with a battery to one that is dying."""
 
 M = TypeVar("M", Counter, Gauge, Histogram)
-Values = Mapping[tuple[str, ...], float]
-"""A number for each combination of labels."""
+Values = Mapping[str, float]
+"""A number for each value of the label."""
 
-disable_created_metrics()  # when a series began is a second one for each, and nobody asks
+disable_created_metrics()  # type: ignore[no-untyped-call] # when a series began is a second one for each, and nobody asks
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 
@@ -49,21 +49,21 @@ ProcessCollector(registry=REGISTRY)
 class Reading(Collector):
     """A gauge that is read when somebody looks. Without a reader, or while it cannot be read, it has no value."""
 
-    def __init__(self, name: str, documentation: str, *labels: str) -> None:
+    def __init__(self, name: str, documentation: str, label: str | None = None) -> None:
         self.name = PREFIX + name
         self._documentation = documentation
-        self._labels = labels
+        self._labels = [] if label is None else [label]
         self._read: Callable[[], Values] = dict
         self._failed = False
         REGISTRY.register(self)
 
     def read_by(self, read: Callable[[], Values]) -> None:
-        """Have it read like this; the values of its labels are in the order in which they were declared."""
+        """Have it read like this."""
         self._read = read
 
     def is_number(self, read: Callable[[], float]) -> None:
-        """As `read_by`, for one without labels."""
-        self.read_by(lambda: {(): read()})
+        """As `read_by`, for one without a label."""
+        self.read_by(lambda: {"": read()})
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Its name, for the registry."""
@@ -71,8 +71,8 @@ class Reading(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         (family,) = self.describe()
-        for labels, value in self._values().items():
-            family.add_metric(labels, value)
+        for label, value in self._values().items():
+            family.add_metric([label] if self._labels else [], value)
         yield family
 
     def _values(self) -> Values:
@@ -190,7 +190,7 @@ _DRIFT_KINDS: Sequence[str] = get_args(Drift.model_fields["kind"].annotation)
 
 def wsgi_app() -> "WSGIApplication":
     """All of it, in the format that is asked for."""
-    return make_wsgi_app(REGISTRY)
+    return cast("WSGIApplication", exposition.make_wsgi_app(REGISTRY))  # pyright: ignore[reportUnknownMemberType]
 
 
 @cache
@@ -263,6 +263,6 @@ def libvirt_connected() -> None:
 
 def drift_found(found: Iterable[Drift]) -> None:
     """What a look has found; what it has not found any more is gone."""
-    kinds = [one.kind for one in found]
+    kinds: list[str] = [one.kind for one in found]
     for kind in _DRIFT_KINDS:
         _of(_DRIFT, kind).set(kinds.count(kind))

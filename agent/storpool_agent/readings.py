@@ -50,23 +50,23 @@ def connect(
     _lanes(list(lanes))
     _journal(journal, database, state_dir)
     metrics.DRAINING.is_number(lambda: consumer.paused)
-    metrics.BROKER_CONNECTED.read_by(lambda: {(each.name,): each.is_ready for each in (consumer.link, publisher.link)})
+    metrics.BROKER_CONNECTED.read_by(lambda: {each.name: each.is_ready for each in (consumer.link, publisher.link)})
     metrics.LIBVIRT_CONNECTED.is_number(lambda: hypervisor.connected)
-    metrics.REQUESTS.read_by(lambda: _labelled(jobs.by_state()))
-    metrics.COPIES.read_by(lambda: _labelled(jobs.by_state(copies=True)))
+    metrics.REQUESTS.read_by(jobs.by_state)
+    metrics.COPIES.read_by(lambda: jobs.by_state(copies=True))
     metrics.COPY_STALLED.is_number(lambda: _stalled_s(jobs))
 
 
 def _health(health: Health) -> None:
     metrics.READY.is_number(lambda: not health.missing())
-    metrics.CHECK_PASSING.read_by(lambda: {(name,): wrong is None for name, wrong in health.checks().items()})
+    metrics.CHECK_PASSING.read_by(lambda: {name: wrong is None for name, wrong in health.checks().items()})
 
 
 def _lanes(lanes: list[Lane]) -> None:
-    metrics.LANE_WORKERS.read_by(lambda: {(lane.name,): lane.workers for lane in lanes})
-    metrics.LANE_ACTIVE.read_by(lambda: {(lane.name,): lane.active for lane in lanes})
-    metrics.LANE_QUEUED.read_by(lambda: {(lane.name,): lane.queued for lane in lanes})
-    metrics.LANE_AGE.read_by(lambda: {(lane.name,): lane.oldest_s for lane in lanes})
+    metrics.LANE_WORKERS.read_by(lambda: {lane.name: lane.workers for lane in lanes})
+    metrics.LANE_ACTIVE.read_by(lambda: {lane.name: lane.active for lane in lanes})
+    metrics.LANE_QUEUED.read_by(lambda: {lane.name: lane.queued for lane in lanes})
+    metrics.LANE_AGE.read_by(lambda: {lane.name: lane.oldest_s for lane in lanes})
 
 
 def _journal(journal: Journal, database: Database, state_dir: Path) -> None:
@@ -75,14 +75,10 @@ def _journal(journal: Journal, database: Database, state_dir: Path) -> None:
     metrics.UNPLUGS.is_number(lambda: len(journal.unplugs_since()))
     metrics.UNPLUG_AGE.is_number(lambda: _age_s(min(journal.unplugs_since(), default=None)))
     metrics.LEFTOVERS.is_number(lambda: len(journal.temporaries.left()))
-    metrics.JOURNAL_SIZE.read_by(lambda: _labelled(database.sizes()))
+    metrics.JOURNAL_SIZE.read_by(database.sizes)
     disk = partial(os.statvfs, state_dir)
     metrics.STATE_DIR_SIZE.is_number(lambda: disk().f_blocks * disk().f_frsize)
     metrics.STATE_DIR_FREE.is_number(lambda: disk().f_bavail * disk().f_frsize)
-
-
-def _labelled(numbers: dict[str, int]) -> dict[tuple[str], float]:
-    return {(name,): number for name, number in numbers.items()}
 
 
 def _age_s(since: float | None) -> float:

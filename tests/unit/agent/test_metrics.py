@@ -69,7 +69,7 @@ def test_what_is_no_drift_any_more_is_none() -> None:
 
 def test_a_reading_is_asked_with_every_scrape(reading: Reading) -> None:
     numbers = iter([1.0, 2.0])
-    reading.read_by(lambda: {("fast",): next(numbers)})
+    reading.read_by(lambda: {"fast": next(numbers)})
     assert value("of_a_test", lane="fast") == 1
     assert value("of_a_test", lane="fast") == 2
 
@@ -83,7 +83,7 @@ def test_a_reading_that_fails_has_no_value_and_all_others_have(reading: Reading,
     text = generate_latest(metrics.REGISTRY).decode()
     assert "\nstorpool_agent_of_a_test{" not in text
     assert "\nprocess_start_time_seconds " in text
-    reading.read_by(lambda: {("fast",): 1.0})
+    reading.read_by(lambda: {"fast": 1.0})
     assert value("of_a_test", lane="fast") == 1
 
 
