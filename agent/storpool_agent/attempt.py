@@ -99,13 +99,14 @@ class Attempt:
         number: int,
         turns: Turns | None = None,
         report: Report = lambda _phase, _done, _total: None,
+        span: tracing.Span | None = None,
     ) -> None:
         self.turns: Turns = turns or NoTurns()
         self.report = report
         """Say how far it is, as often as there is news."""
         self._deadline = request.deadline
         self.request_id = str(request.id)
-        self.span = tracing.begin(request.traceparent)
+        self.span = span or tracing.begin(request.traceparent)
         """This run, in the trace of its sender, if there is one."""
         self.number = number
         """1, or more when the agent died while it ran this request."""

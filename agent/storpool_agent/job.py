@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
 
-from storpool_agent import metrics, secrecy
+from storpool_agent import metrics, secrecy, tracing
 from storpool_agent.attempt import Attempt
 from storpool_agent.errors import AgentError, Cancelled, CrashLoop, DeadlinePassed, SecretNotKept
 from storpool_agent.locks import Turn
@@ -51,6 +51,11 @@ class Job:
     """It was cancelled while it queued, and what an earlier run has left is to be removed before it has its reply."""
     meter: Meter = field(default_factory=Meter)
     since: float = field(default_factory=monotonic)
+    span: tracing.Span | None = field(init=False)
+    """This run of it, and the wait for that, in the trace of its sender."""
+
+    def __post_init__(self) -> None:
+        self.span = tracing.begin(self.request.traceparent)
 
     @property
     def lane(self) -> str:

@@ -242,7 +242,7 @@ class Jobs:
     def _resolve(self, job: Job, named: objects.Named) -> None:
         """Names first, then what they stand for: nobody that holds an object ever waits for a name."""
         try:
-            with tracing.within(tracing.begin(job.request.traceparent)):
+            with tracing.within(job.span):
                 keys = objects.resolve(named, self._host)
         except AgentError as problem:
             self._enter(job, frozenset(), partial(self._run, job, problem))
@@ -296,7 +296,7 @@ class Jobs:
             if not job.over:
                 kind = DryAttempt if job.request.dry_run else Attempt
                 turns = HeldTurns(self._locks, job.turns)
-                job.attempt = kind(job.request, self._journal, job.attempts + 1, turns, job.moved)
+                job.attempt = kind(job.request, self._journal, job.attempts + 1, turns, job.moved, job.span)
                 metrics.command_waited(job.lane, monotonic() - job.since)
                 if job.bulk:
                     job.meter.note("preparing", None, None)

@@ -79,10 +79,8 @@ class Reporting:
     def _messages(self, job: Job, reading: JobProgress) -> list[Message]:
         messages = [self._event(job, reading)]
         if job.request.progress:
-            traceparent = _traceparent(job)
-            sign = envelope.Progress(
-                id=job.request.id, host=self._host, traceparent=traceparent, **reading.model_dump()
-            )
+            told = {"traceparent": tracing.told(job.span), **reading.model_dump()}
+            sign = envelope.Progress(id=job.request.id, host=self._host, **told)
             body = sign.model_dump_json(by_alias=True).encode()
             for word in self._asking(job):
                 key = topology.reply_key(self._host, word)
@@ -97,7 +95,7 @@ class Reporting:
             type=topology.event_type(name),
             time=datetime.now(UTC),
             subject=_id(job),
-            traceparent=_traceparent(job),
+            traceparent=tracing.told(job.span),
             data=reading.model_dump(by_alias=True),
         )
         key = topology.event_key(self._host, name)
@@ -113,8 +111,3 @@ class Reporting:
 
 def _id(job: Job) -> str:
     return str(job.request.id)
-
-
-def _traceparent(job: Job) -> str | None:
-    """Of its run, or, while it waits for that, of what is said."""
-    return tracing.told(job.attempt.span if job.attempt else tracing.begin(job.request.traceparent))
