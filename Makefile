@@ -70,6 +70,10 @@ bench-copy: venv ## copies against qemu-img by itself and bare devices, in one r
 schema: venv ## write docs/commands.schema.json anew from the models
 	$(BIN)/python -m storpool_commands.schema > docs/commands.schema.json
 
+.PHONY: dashboard
+dashboard: venv ## write packaging/observability/dashboard.json anew
+	$(BIN)/python packaging/observability/dashboard.py > packaging/observability/dashboard.json
+
 .PHONY: protocol
 protocol: venv ## write the replies in docs/protocol.md anew from a real agent (root)
 	@scripts/services start

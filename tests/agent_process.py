@@ -7,6 +7,7 @@ with running_stack() as stack:
     stack.agent.kill()
 """
 
+import http.client
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ R = TypeVar("R")
 READY_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 90.0
 CALL_TIMEOUT_S = 60.0
+PROBE_TIMEOUT_S = 10.0
 CRASH_VARIABLE = "STORPOOL_AGENT_CRASH_AT"
 
 
@@ -110,6 +112,21 @@ class AgentProcess:
         whole, _, _being_written = text.rpartition("\n")
         lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if name in (None, line["event"])]
+
+    @property
+    def metrics_address(self) -> str:
+        """Where it serves them; `metrics = {"listen": "127.0.0.1:0"}` has it choose."""
+        return str(self.events("metrics served")[-1]["address"])
+
+    def probe(self, path: str) -> tuple[int, dict[str, Any]]:
+        """The status, and what /healthz or /readyz says."""
+        connection = http.client.HTTPConnection(self.metrics_address, timeout=PROBE_TIMEOUT_S)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()
 
     def _wait_ready(self, before: int) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -247,5 +264,6 @@ def _settings(directory: Path, url: str, storpool: DevclusterProcess, root: Path
             "our_id": 1,
             "device_root": str(root),
         },
+        "metrics": {"listen": ""},  # several agents run side by side
         "log": {"level": "debug", "format": "json"},
     }

@@ -4,6 +4,7 @@
 
 import fcntl
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -12,7 +13,7 @@ from time import monotonic
 import structlog
 from pydantic import SecretStr
 
-from storpool_agent import dispatch
+from storpool_agent import dispatch, metrics, readings
 from storpool_agent.bus.consumer import Consumer
 from storpool_agent.bus.link import Broker
 from storpool_agent.bus.publisher import Publisher
@@ -21,6 +22,8 @@ from storpool_agent.control import Control
 from storpool_agent.deadline import Deadline
 from storpool_agent.devices.tree import DeviceTree
 from storpool_agent.domains.hypervisor import Hypervisor
+from storpool_agent.exposition import Exposition
+from storpool_agent.health import Health, ended
 from storpool_agent.host import Host, Pool
 from storpool_agent.housekeeping import Housekeeping
 from storpool_agent.images.tools import ImageTools
@@ -40,6 +43,7 @@ from storpool_agent.settings import (
     Settings,
     SettingsInvalid,
     broker_address,
+    listen_address,
     login,
     scratch_dir,
     storpool_access,
@@ -67,6 +71,20 @@ FLUSH_S = 5.0
 CONTROL_WORKERS = 2
 """Threads for control commands that ask StorPool or libvirt."""
 
+LOOPS = (
+    "bus/",
+    "libvirt/link",
+    "outbox",
+    "progress",
+    "unplugs",
+    "leftovers",
+    "housekeeping",
+    "fast_",
+    "bulk_",
+    "control_",
+)
+"""How the names of threads begin that live as long as the agent."""
+
 
 class AlreadyRunning(Exception):
     """Another agent has this state directory."""
@@ -91,6 +109,8 @@ class _Parts:
     housekeeping: Housekeeping
     leftovers: Leftovers
     reporting: Reporting
+    health: Health
+    exposition: Exposition
 
 
 def run(settings: Settings, stop: StopSignal) -> None:
@@ -100,12 +120,14 @@ def run(settings: Settings, stop: StopSignal) -> None:
     lock = _lock(settings.state_dir)
     try:
         parts = _build(settings)
+        parts.exposition.start()
         _start(parts)
         notify("READY=1", f"STATUS=serving {settings.host}")
         log.info("ready", took_s=round(monotonic() - started, 3), broker=parts.consumer.link.is_ready)
         number = stop.wait()
         notify("STOPPING=1", "STATUS=finishing what runs")
         log.info("stopping", signal=number.name)
+        parts.health.end()
         _stop(parts)
         log.info("stopped")
     finally:
@@ -173,6 +195,21 @@ def _build(settings: Settings) -> _Parts:
     intake.settle, intake.decline = consumer.settle, consumer.decline
     control.gate = consumer
     unplugs = Unplugs(host, journal, jobs, outbox)
+    health = Health()
+    health.needed("start", lambda: "it is starting")
+    readings.require(health, consumer, publisher, database)
+    readings.connect(
+        health=health,
+        consumer=consumer,
+        publisher=publisher,
+        hypervisor=hypervisor,
+        jobs=jobs,
+        lanes=(lane, bulk_lane, control_lane),
+        journal=journal,
+        database=database,
+        state_dir=settings.state_dir,
+    )
+    metrics.built(settings.host, dispatch.VERSION)
     hypervisor.on_disks_changed(unplugs.wake)
     return _Parts(
         publisher,
@@ -192,6 +229,8 @@ def _build(settings: Settings) -> _Parts:
         Housekeeping(journal),
         Leftovers(host, journal, jobs),
         Reporting(settings.host, jobs, journal, publisher, lambda: publisher.link.is_ready),
+        health,
+        Exposition(listen_address(settings.metrics), health),
     )
 
 
@@ -225,6 +264,9 @@ def _start(parts: _Parts) -> None:
     parts.housekeeping.start()
     parts.consumer.link.start()
     parts.consumer.link.wait_ready(CONNECT_S)
+    loops = [thread for thread in threading.enumerate() if thread.name.startswith(LOOPS)]
+    parts.health.vital("loops", lambda: ended(loops))
+    parts.health.needed("start", lambda: None)
 
 
 def _recover(parts: _Parts) -> None:
@@ -267,4 +309,5 @@ def _stop(parts: _Parts) -> None:
     parts.outbox.stop()
     parts.hypervisor.stop()
     parts.devices.stop()
+    parts.exposition.stop()
     parts.database.close()

@@ -11,7 +11,7 @@ from typing import Protocol, assert_never
 
 import structlog
 
-from storpool_agent import dispatch, drift, logs, picture
+from storpool_agent import dispatch, drift, logs, metrics, picture, tracing
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import AgentError, TooLate, UnknownRequest
 from storpool_agent.host import Host
@@ -81,18 +81,24 @@ class Control:
                 reply()
 
     def _reply(self, request: ControlRequest, say: Say) -> None:
+        span = tracing.begin(request.traceparent)
+        with tracing.within(span):
+            reply = self._outcome(request).model_copy(update={"traceparent": tracing.told(span)})
+        metrics.control_answered(request.body.command, reply)
+        say(reply)
+
+    def _outcome(self, request: ControlRequest) -> Success | Failure:
         started = monotonic()
         try:
             result = self._handle(request)
         except AgentError as error:
-            say(self._failure(request, error.code, str(error), error))
+            return self._failure(request, error.code, str(error), error)
         except Exception:
             log.exception("crashed", request=str(request.id), command=request.body.command)
             message = f"a defect of the agent; its log has the details under request {request.id}"
-            say(self._failure(request, ErrorCode.INTERNAL, message))
-        else:
-            took_ms = round((monotonic() - started) * 1000, 3)
-            say(Success(id=request.id, host=self._host.name, result=result, took_ms=took_ms))
+            return self._failure(request, ErrorCode.INTERNAL, message)
+        took_ms = round((monotonic() - started) * 1000, 3)
+        return Success(id=request.id, host=self._host.name, result=result, took_ms=took_ms)
 
     def _failure(
         self, request: ControlRequest, code: ErrorCode, message: str, error: AgentError | None = None
@@ -151,6 +157,7 @@ class Control:
         found = drift.drifts(picture.take(self._host, self._journal, deadline))
         if found:
             found = drift.lasting(found, drift.drifts(picture.take(self._host, self._journal, deadline)))
+        metrics.drift_found(found)
         return DriftReport(drifts=found)
 
     def _drain(self, command: Drain) -> Drained:

@@ -10,6 +10,7 @@ from typing import assert_never
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from storpool_agent import tracing
 from storpool_agent.attempt import Attempt
 from storpool_agent.errors import AgentError
 from storpool_agent.handlers import (
@@ -167,7 +168,11 @@ def execute(request: Request, host: Host, attempt: Attempt) -> Success | Failure
     """
     command = request.body
     started = monotonic()
-    with bound_contextvars(request=attempt.request_id, command=command.command, **_subjects(request)):
+    subjects = _subjects(request)
+    with (
+        tracing.within(attempt.span),
+        bound_contextvars(request=attempt.request_id, command=command.command, **subjects),
+    ):
         log.debug("started", attempt=attempt.number, args=command.model_dump(exclude={"command"}, exclude_unset=True))
         try:
             result = handle(command, host, attempt)
@@ -184,7 +189,14 @@ def execute(request: Request, host: Host, attempt: Attempt) -> Success | Failure
         log.info("done", took_ms=took_ms)
         if request.dry_run:
             result = DryRun(body_command=command.command)
-        return Success(id=request.id, host=host.name, result=result, steps=attempt.steps, took_ms=took_ms)
+        return Success(
+            id=request.id,
+            host=host.name,
+            traceparent=tracing.told(attempt.span),
+            result=result,
+            steps=attempt.steps,
+            took_ms=took_ms,
+        )
 
 
 def clean_up(request: Request, host: Host, attempt: Attempt) -> None:
@@ -192,7 +204,7 @@ def clean_up(request: Request, host: Host, attempt: Attempt) -> None:
 
     Raises nothing: what cannot be taken away now is taken away later, and the request has its reply.
     """
-    with bound_contextvars(request=attempt.request_id, command=request.body.command):
+    with tracing.within(attempt.span), bound_contextvars(request=attempt.request_id, command=request.body.command):
         try:
             temporaries.take_all_away(host, attempt)
         except AgentError as error:
@@ -208,6 +220,7 @@ def failure(
     return Failure(
         id=request.id,
         host=host,
+        traceparent=tracing.told(attempt.span if attempt else tracing.begin(request.traceparent)),
         code=error.code,
         message=str(error),
         retry=retry_class(error.code),
@@ -222,6 +235,7 @@ def _crashed(host: str, request: Request, attempt: Attempt, started: float) -> F
     return Failure(
         id=request.id,
         host=host,
+        traceparent=tracing.told(attempt.span),
         code=ErrorCode.INTERNAL,
         message=f"a defect of the agent; its log has the details under request {request.id}",
         retry=retry_class(ErrorCode.INTERNAL),

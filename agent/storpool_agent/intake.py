@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import structlog
 
+from storpool_agent import metrics, tracing
 from storpool_agent.bus.consumer import Delivery
 from storpool_agent.bus.publisher import Message
 from storpool_agent.control import Control
@@ -138,7 +139,9 @@ class Intake:
             self._refuse(delivery, _as_problem(error, request), request)
 
     def _acknowledge(self, delivery: Delivery, request: Request) -> None:
-        body = Accepted(id=request.id, host=self._host).model_dump_json(by_alias=True).encode()
+        traceparent = tracing.told(tracing.begin(request.traceparent))
+        accepted = Accepted(id=request.id, host=self._host, traceparent=traceparent)
+        body = accepted.model_dump_json(by_alias=True).encode()
         self._say(delivery, body, str(request.id))
 
     def _refuse(self, delivery: Delivery, problem: InvalidRequest, request: Request | None = None) -> None:
@@ -149,10 +152,12 @@ class Intake:
         log.warning(
             "refused", code=problem.code, reason=str(problem), facts=problem.facts, publisher=delivery.publisher
         )
+        metrics.message_refused(problem.code)
         request_id = problem.request_id
         reply = Failure(
             id=request_id,
             host=self._host,
+            traceparent=tracing.told(tracing.begin(request.traceparent)) if request else None,
             code=problem.code,
             message=str(problem),
             retry=retry_class(problem.code),

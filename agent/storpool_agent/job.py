@@ -5,8 +5,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import monotonic
 
-from storpool_agent import secrecy
+from storpool_agent import metrics, secrecy, tracing
 from storpool_agent.attempt import Attempt
 from storpool_agent.errors import AgentError, Cancelled, CrashLoop, DeadlinePassed, SecretNotKept
 from storpool_agent.locks import Turn
@@ -49,6 +50,21 @@ class Job:
     cancelled: bool = False
     """It was cancelled while it queued, and what an earlier run has left is to be removed before it has its reply."""
     meter: Meter = field(default_factory=Meter)
+    since: float = field(default_factory=monotonic)
+    span: tracing.Span | None = field(init=False)
+    """This run of it, and the wait for that, in the trace of its sender."""
+
+    def __post_init__(self) -> None:
+        self.span = tracing.begin(self.request.traceparent)
+
+    @property
+    def lane(self) -> str:
+        return "bulk" if self.bulk else "fast"
+
+    def moved(self, phase: str, done: int | None, total: int | None) -> None:
+        """It is there now."""
+        if moved := self.meter.note(phase, done, total):
+            metrics.copied(self.request.body.command, phase, moved)
 
     @property
     def bulk(self) -> bool:

@@ -5,10 +5,11 @@
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import monotonic
 
 import structlog
 
-from storpool_agent import dispatch, objects
+from storpool_agent import dispatch, metrics, objects, tracing
 from storpool_agent.attempt import Attempt
 from storpool_agent.crash import crash_point
 from storpool_agent.deadline import Deadline
@@ -178,13 +179,20 @@ class Jobs:
         except JournalUnavailable:
             job.over = False
             raise
+        _count(job, reply)
         self._settle(job)
         return "cancelled"
 
     def unfinished(self) -> int:
         """How many requests are accepted and have no reply yet."""
+        return sum(self.by_state().values())
+
+    def by_state(self, *, copies: bool = False) -> dict[str, int]:
+        """Likewise, by whether they run or wait for their turn; or the copies of them alone."""
         with self._mutex:
-            return sum(not (job.over or job.replied) for job in self._jobs.values())
+            jobs = [job for job in self._jobs.values() if not (job.over or job.replied) and (job.bulk or not copies)]
+        running = sum(job.attempt is not None for job in jobs)
+        return {"running": running, "waiting": len(jobs) - running}
 
     def end_copies(self) -> None:
         """The agent stops: end the copies that run, to be begun again by the next start."""
@@ -234,7 +242,8 @@ class Jobs:
     def _resolve(self, job: Job, named: objects.Named) -> None:
         """Names first, then what they stand for: nobody that holds an object ever waits for a name."""
         try:
-            keys = objects.resolve(named, self._host)
+            with tracing.within(job.span):
+                keys = objects.resolve(named, self._host)
         except AgentError as problem:
             self._enter(job, frozenset(), partial(self._run, job, problem))
         else:
@@ -245,6 +254,7 @@ class Jobs:
         if reply is None or self._is_abandoned(job, reply):
             self._leave(job)
         else:
+            _count(job, reply)
             self._finish(job, _body(reply))
 
     def _attempt(self, job: Job, problem: AgentError | None) -> Success | Failure | None:
@@ -286,7 +296,8 @@ class Jobs:
             if not job.over:
                 kind = DryAttempt if job.request.dry_run else Attempt
                 turns = HeldTurns(self._locks, job.turns)
-                job.attempt = kind(job.request, self._journal, job.attempts + 1, turns, job.meter.note)
+                job.attempt = kind(job.request, self._journal, job.attempts + 1, turns, job.moved, job.span)
+                metrics.command_waited(job.lane, monotonic() - job.since)
                 if job.bulk:
                     job.meter.note("preparing", None, None)
                     _ = job.attempt.interrupt  # there before anybody can want to end it
@@ -356,6 +367,10 @@ class Jobs:
                 del self._jobs[str(job.request.id)]
         for turn in reversed(job.turns):
             self._locks.leave(turn)
+
+
+def _count(job: Job, reply: Success | Failure) -> None:
+    metrics.command_ended(job.request.body.command, reply, dry_run=job.request.dry_run)
 
 
 def _body(reply: Success | Failure) -> bytes:

@@ -4,7 +4,9 @@
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
+from time import monotonic
 
 from storpool_agent.deadline import Deadline
 
@@ -17,6 +19,9 @@ class Lane:
     def __init__(self, name: str, workers: int) -> None:
         self.name = name
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._put_at: deque[float] = deque()
+        """Of the work that waits. Beside the queue, which cannot be looked into; in its order, but for instants."""
+        self._busy: set[str] = set()
         self._draining = threading.Event()
         self._threads = [threading.Thread(target=self._run, name=f"{name}_{n}") for n in range(workers)]
 
@@ -26,7 +31,30 @@ class Lane:
 
     def put(self, work: Work) -> None:
         """Have the work done by the next free thread. Any thread may call this."""
+        self._put_at.append(monotonic())
         self._work.put(work)
+
+    @property
+    def workers(self) -> int:
+        return len(self._threads)
+
+    @property
+    def active(self) -> int:
+        """How many threads are at work."""
+        return len(self._busy)
+
+    @property
+    def queued(self) -> int:
+        """How much work waits for a thread."""
+        return len(self._put_at)
+
+    @property
+    def oldest_s(self) -> float:
+        """How long the first in the queue has waited; 0 when nothing waits."""
+        try:
+            return monotonic() - self._put_at[0]
+        except IndexError:
+            return 0.0
 
     def drain(self) -> None:
         """Finish what runs, and start nothing more: what is queued stays in the journal."""
@@ -41,6 +69,10 @@ class Lane:
         return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
+        me = threading.current_thread().name
         while (work := self._work.get()) is not None:
+            self._put_at.popleft()
             if not self._draining.is_set():
+                self._busy.add(me)
                 work()
+                self._busy.discard(me)

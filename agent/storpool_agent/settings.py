@@ -6,7 +6,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from socket import gethostname
 from typing import Annotated, Any, Literal, cast
@@ -143,6 +143,30 @@ class Secondary(_Section):
     """Hosts, addresses and networks (CIDR) that images may be downloaded from although they are not public."""
 
 
+def _listener(text: str) -> str:
+    if text and not ((found := _LISTENER.fullmatch(text)) and int(found[2]) < 1 << 16 and _is_address(found[1])):
+        raise ValueError("must be address:port, such as 127.0.0.1:9639 or [::1]:9639, or empty")
+    return text
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+_LISTENER = re.compile(r"([0-9.]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})")
+
+
+class Metrics(_Section):
+    """What monitoring fetches: /metrics, /healthz, /readyz."""
+
+    listen: Annotated[str, AfterValidator(_listener)] = "127.0.0.1:9639"
+    """Address and port; empty: nothing is served. Port 0: one that is free, which the log tells."""
+
+
 class Log(_Section):
     format: Literal["auto", "json", "console"] = "auto"
     """`auto`: for people on a terminal, JSON otherwise."""
@@ -169,6 +193,7 @@ class Settings(BaseSettings):
     libvirt: Libvirt = Libvirt()
     lanes: Lanes = Lanes()
     secondary: Secondary = Secondary()
+    metrics: Metrics = Metrics()
     log: Log = Log()
 
     @classmethod
@@ -279,6 +304,14 @@ def pool_token(name: str, pool: Pool) -> SecretStr:
     return token
 
 
+def listen_address(settings: Metrics) -> tuple[str, int] | None:
+    """Where to listen; None: nowhere."""
+    if not settings.listen:
+        return None
+    host, _, port = settings.listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def scratch_dir(settings: Settings) -> Path:
     """Where files of this host go that are gone when they are closed."""
     return settings.secondary.scratch_dir or settings.state_dir / "scratch"
@@ -297,6 +330,7 @@ def effective(settings: Settings) -> dict[str, str]:
         ("libvirt", settings.libvirt),
         ("lanes", settings.lanes),
         ("secondary", settings.secondary),
+        ("metrics", settings.metrics),
         ("log", settings.log),
     ):
         found |= {f"{name}.{key}": _shown(value) for key, value in section}

@@ -73,6 +73,11 @@ class Consumer:
         self.link = Link("in", broker, self._opened, self._lost)
         self._shared = SharedQueue(self.link, prefetch_shared, partial(self._deliver, control=False, shared=True))
 
+    @property
+    def paused(self) -> bool:
+        """Commands are left in their queues."""
+        return self._paused
+
     def settle(self, delivery: Delivery) -> None:
         """Ack a delivery that `receive` kept back. Any thread may call this."""
         self.link.call(partial(self._ack, [delivery]))

@@ -16,6 +16,8 @@ from pika.channel import Channel
 from pika.credentials import ExternalCredentials, PlainCredentials
 from pydantic import SecretStr
 
+from storpool_agent import metrics
+
 log = structlog.get_logger()
 
 HEARTBEAT_S = 10
@@ -107,6 +109,7 @@ class Link:
         """The channel is set up. Called in the link's thread."""
         self._failures = 0
         self._ready.set()
+        metrics.broker_connected(self.name)
         log.info("broker connected", link=self.name, broker=f"{self._broker.host}:{self._broker.port}")
 
     def call(self, callback: Callable[[], None]) -> None:

@@ -9,14 +9,21 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import structlog
 
+from storpool_agent import metrics
 from storpool_agent.errors import JournalUnavailable
 from storpool_agent.journal.schema import SCHEMA_VERSION, migrate
 
 log = structlog.get_logger()
+
+FRESH_S = 5.0
+"""A commit that is no older proves that the journal can be written."""
+PATIENCE_S = 1.0
+"""How long who only asks waits for a commit that is under way."""
 
 T = TypeVar("T")
 Change = Callable[[sqlite3.Connection], T]
@@ -57,6 +64,8 @@ class Database:
         self._waiting_lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
+        self._committed_at: float | None = None
+        """None when the last commit failed."""
         try:
             self._writer = _open(self._path)
             migrate(self._writer)
@@ -125,6 +134,24 @@ class Database:
             except sqlite3.Error as error:
                 raise _unavailable(self._path, error) from error
 
+    def trouble(self) -> str | None:
+        """Why it cannot be written, or None. Where nothing was written lately it makes a commit, to know."""
+        if not self._write_lock.acquire(timeout=PATIENCE_S):
+            return f"journal {self._path}: a commit takes longer than {PATIENCE_S:.0f} s; look at its disk"
+        try:
+            if self._committed_at is None or monotonic() - self._committed_at > FRESH_S:
+                self._transaction([_Waiting(_touch)])
+        except sqlite3.Error as error:
+            return str(_unavailable(self._path, error))
+        finally:
+            self._write_lock.release()
+        return None
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes by file; the ballast is gone while the disk is full."""
+        files = (self._path, self._path.with_name("journal.db-wal"), self._ballast)
+        return {file.name: file.stat().st_size for file in files if file.exists()}
+
     def close(self) -> None:
         self.flush()
         with self._write_lock, self._read_lock:
@@ -165,6 +192,8 @@ class Database:
             log.warning("journal write lost", path=str(self._path), reason=str(one.error))
 
     def _transaction(self, batch: list[_Waiting[Any]]) -> None:
+        started = monotonic()
+        self._committed_at = None
         self._writer.execute("BEGIN IMMEDIATE")
         try:
             for one in batch:
@@ -174,6 +203,8 @@ class Database:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             raise
+        self._committed_at = monotonic()
+        metrics.committed(self._committed_at - started)
 
     def _alone(self, one: _Waiting[Any]) -> None:
         try:
@@ -218,6 +249,11 @@ class Database:
         if error.sqlite_errorcode == sqlite3.SQLITE_FULL and self._ballast.exists():
             self._ballast.unlink(missing_ok=True)
             log.error("journal full", path=str(self._path), reason=str(error))
+
+
+def _touch(db: sqlite3.Connection) -> None:
+    """Writes the first page anew, and nothing else."""
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _tell(batch: list[_Waiting[Any]]) -> None:

@@ -12,6 +12,7 @@ from storpool_agent.settings import (
     SettingsInvalid,
     broker_address,
     effective,
+    listen_address,
     load,
     login,
     read_secret,
@@ -64,6 +65,10 @@ def loaded(directory: Path, text: str) -> Settings:
             "secondary.web_hosts.0: must be a host name, an address, or a network",
         ),
         ("[secondary]\nweb_hosts = ['http://mirror']", "secondary.web_hosts.0: must be a host name"),
+        ("[metrics]\nlisten = 'localhost:9639'", "metrics.listen: must be address:port"),
+        ("[metrics]\nlisten = '127.0.0.1'", "metrics.listen: must be address:port"),
+        ("[metrics]\nlisten = '::1:9639'", "metrics.listen: must be address:port"),
+        ("[metrics]\nlisten = '127.0.0.1:99999'", "metrics.listen: must be address:port"),
         ("[storpool]\nour_id = 0", "storpool.our_id: Input should be greater than or equal to 1"),
     ],
 )
@@ -71,6 +76,20 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, problem: str) -> None
     with pytest.raises(SettingsInvalid) as invalid:
         loaded(tmp_path, text)
     assert str(invalid.value).startswith(f"{tmp_path}/agent.toml: {problem}")
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("127.0.0.1:9639", ("127.0.0.1", 9639)),
+        ("[::1]:9639", ("::1", 9639)),
+        ("192.0.2.7:0", ("192.0.2.7", 0)),
+        ("", None),
+    ],
+)
+def test_where_to_listen(tmp_path: Path, listen: str, address: tuple[str, int] | None) -> None:
+    found = loaded(tmp_path, f"[metrics]\nlisten = '{listen}'")
+    assert listen_address(found.metrics) == address
 
 
 def test_several_problems_are_told_at_once(tmp_path: Path) -> None:
