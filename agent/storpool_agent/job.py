@@ -49,6 +49,8 @@ class Job:
     cancelled: bool = False
     """It was cancelled while it queued, and what an earlier run has left is to be removed before it has its reply."""
     meter: Meter = field(default_factory=Meter)
+    publisher: str | None = None
+    """Who asked for it, as the broker has verified."""
 
     @property
     def bulk(self) -> bool:

@@ -1,0 +1,129 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""storpool-ctl provision: the broker made ready for hosts, management planes, and who listens."""
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import TypeAdapter, ValidationError
+
+from storpool_commands.client.cli import outcome
+from storpool_commands.client.cli.sending import Sending
+from storpool_commands.client.provisioning import roles
+from storpool_commands.client.provisioning.change import Change, ProvisioningFailed
+from storpool_commands.client.provisioning.objects import provision_objects
+from storpool_commands.client.provisioning.rabbitmqctl import RabbitmqCtl
+from storpool_commands.client.provisioning.roles import Role
+from storpool_commands.client.provisioning.users import User, lines, provision_user
+from storpool_commands.topology import ANY_HOST
+from storpool_commands.wire import HostId
+
+HOST_USER = "host-"
+"""Before the host's name: its user, which is also the common name of its certificate."""
+ABOUT = """Make the broker ready. What is there already is left as it is, and said.
+
+`objects` makes exchanges and queues over AMQP (--url before `provision`), as a user who may: `administrator`. The
+others print what a shell on a node of the broker is to be given to make a user with the least permissions for its
+work, or do it there themselves with --run, as root. They need rabbitmqctl, and no management plugin.
+"""
+
+
+class _Word(click.ParamType):
+    """A host, a word that replies come back under, or a user: one word of a routing key."""
+
+    name = "word"
+    _kind: TypeAdapter[str] = TypeAdapter(HostId)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            word = self._kind.validate_python(value)
+        except ValidationError:
+            self.fail(f"{value!r} is not one word of A-Z a-z 0-9 _ -, at most 63", param, ctx)
+        if word == ANY_HOST:
+            self.fail(f"{ANY_HOST} is the name for all hosts", param, ctx)
+        return word
+
+
+WORD = _Word()
+
+
+def _objects(hosts: tuple[str, ...]) -> None:
+    """Make exchanges and queues, those of the HOSTS too."""
+    sending: Sending = click.get_current_context().obj
+    try:
+        _tell(provision_objects(sending.endpoints(), hosts))
+    except (ValueError, OSError) as error:
+        sys.exit(outcome.complain(str(error), outcome.USAGE))
+
+
+def _host(name: str, **how: Any) -> None:
+    """Make the user of a host's agent: host-NAME."""
+    _user(HOST_USER + name, roles.host(name), **how)
+
+
+def _publisher(name: str, reply_to: tuple[str, ...], **how: Any) -> None:
+    """Make the user of a management plane, which may command every host."""
+    _user(name, roles.publisher((name, *reply_to)), **how)
+
+
+def _reader(name: str, host: tuple[str, ...], **how: Any) -> None:
+    """Make a user who hears events, and can do nothing else."""
+    _user(name, roles.reader(host), **how)
+
+
+def _administrator(name: str, **how: Any) -> None:
+    """Make the user who provisions, and reads dead letters."""
+    _user(name, roles.administrator(), **how)
+
+
+def _user(
+    name: str, role: Role, vhost: str, node: str | None, password_file: Path | None, *, certificate: bool, run: bool
+) -> None:
+    if certificate == (password_file is not None):
+        raise click.UsageError("Give --password-file, or --certificate.")
+    user = User(name, vhost, role, password_file)
+    if run:
+        _tell(provision_user(RabbitmqCtl(node), user))
+    else:
+        for line in lines(user):
+            click.echo(line)
+
+
+def _tell(changes: Iterable[Change]) -> None:
+    try:
+        for change in changes:
+            click.echo(f"{change.done:<9}  {change.what}")
+    except ProvisioningFailed as error:
+        sys.exit(outcome.complain(str(error), outcome.FAILED))
+
+
+def _user_options() -> list[click.Parameter]:
+    file = click.Path(dir_okay=False, path_type=Path)
+    return [
+        click.Argument(["name"], type=WORD),
+        click.Option(["--vhost"], default="storpool", show_default=True, help="Made where it is missing."),
+        click.Option(["--password-file"], type=file, help="Its password; made, for root alone, when it is not there."),
+        click.Option(["--certificate"], is_flag=True, help="No password: it logs in by a certificate of this name."),
+        click.Option(["--run"], is_flag=True, help="Run rabbitmqctl, do not print what to run."),
+        click.Option(["--node"], help="As rabbitmqctl takes it. [default: the node of this machine]"),
+    ]
+
+
+def _command(name: str, callback: Callable[..., None], params: list[click.Parameter]) -> click.Command:
+    return click.Command(name, callback=callback, params=params, help=callback.__doc__)
+
+
+def group() -> click.Group:
+    """The subcommand."""
+    made = click.Group("provision", help=ABOUT, short_help="Make the broker ready: objects, users, permissions.")
+    words = click.Option(["--reply-to"], type=WORD, multiple=True, help="A word for replies beside NAME. Repeatable.")
+    hosts = click.Option(["--host"], type=WORD, multiple=True, help="Whose events. Repeatable. [default: all]")
+    made.add_command(_command("objects", _objects, [click.Argument(["hosts"], nargs=-1, type=WORD)]))
+    made.add_command(_command("host", _host, _user_options()))
+    made.add_command(_command("publisher", _publisher, [*_user_options(), words]))
+    made.add_command(_command("reader", _reader, [*_user_options(), hosts]))
+    made.add_command(_command("administrator", _administrator, _user_options()))
+    return made
