@@ -73,17 +73,18 @@ def test_a_publisher_commands_and_hears_replies_to_itself_alone() -> None:
     assert topics(role, topology.EVENTS) == (set(), set(KEYS))
 
 
-def test_a_reader_hears_events_and_no_more() -> None:
-    role = roles.reader([])
-    queue = f"storpool.events.{HEX}"
-    assert (allowed(role.configure), allowed(role.write)) == ({queue}, {queue})
-    assert allowed(role.read) == {queue, topology.EVENTS}
+def test_a_reader_hears_events_and_can_ask_for_nothing() -> None:
+    role = roles.reader(["cloud"], [])
+    queues = {"storpool.replies.cloud", f"storpool.replies.cloud-{HEX}.{HEX[:8]}", f"storpool.events.{HEX}"}
+    assert (allowed(role.configure), allowed(role.write)) == (queues, queues)
+    assert allowed(role.read) == queues | {topology.REPLIES, topology.EVENTS}
     assert topics(role, topology.EVENTS) == (set(), set(KEYS))
-    assert topics(role, topology.REPLIES) == (set(), set())
+    assert topics(role, topology.REPLIES) == (set(), {"*.cloud", f"*.cloud-{HEX}"})
 
 
 def test_a_reader_may_be_one_of_some_hosts() -> None:
-    assert topics(roles.reader(["kvm1", "kvm2"]), topology.EVENTS) == (set(), {"kvm1.cloud", "kvm2.cloud", "kvm1.#"})
+    role = roles.reader(["cloud"], ["kvm1", "kvm2"])
+    assert topics(role, topology.EVENTS) == (set(), {"kvm1.cloud", "kvm2.cloud", "kvm1.#"})
 
 
 def test_the_administrator_has_what_is_of_this_project() -> None:
@@ -94,6 +95,8 @@ def test_the_administrator_has_what_is_of_this_project() -> None:
     assert topics(role, topology.REPLIES)[0] == set()
 
 
-@pytest.mark.parametrize("role", [roles.host("h"), roles.publisher(["p"]), roles.reader([]), roles.administrator()])
+@pytest.mark.parametrize(
+    "role", [roles.host("h"), roles.publisher(["p"]), roles.reader(["r"], []), roles.administrator()]
+)
 def test_no_topic_exchange_is_left_open(role: Role) -> None:
     assert {topic.exchange for topic in role.topics} == {topology.REPLIES, topology.EVENTS}

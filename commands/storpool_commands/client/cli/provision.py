@@ -71,7 +71,7 @@ def _publisher(name: str, reply_to: tuple[str, ...], **how: Any) -> None:
 
 def _reader(name: str, host: tuple[str, ...], **how: Any) -> None:
     """Make a user who hears events, and can do nothing else."""
-    _user(name, roles.reader(host), **how)
+    _user(name, roles.reader([name], host), **how)
 
 
 def _administrator(name: str, **how: Any) -> None:

@@ -53,35 +53,29 @@ def host(name: str) -> Role:
 
 
 def publisher(words: Sequence[str]) -> Role:
-    """A management plane: it commands, and hears the replies to its own words and all events.
+    """A management plane: it commands, and hears the replies to its own words and all events."""
+    return _listener(words, EVERYTHING, topology.COMMANDS, topology.CONTROL)
 
-    Beside each word those that the SDK makes of it: the word, a dash, and 32 hexadecimal digits.
+
+def reader(words: Sequence[str], hosts: Sequence[str]) -> Role:
+    """Somebody who hears events, of all hosts or of these.
+
+    Replies to its own words as well: the SDK listens for them, and there are none, since it can ask for nothing.
     """
+    return _listener(words, rf"^({'|'.join(hosts)})\." if hosts else EVERYTHING)
+
+
+def _listener(words: Sequence[str], events: str, *written: str) -> Role:
+    """Beside each word those that the SDK makes of it: the word, a dash, and 32 hexadecimal digits."""
     asked = rf"({'|'.join(words)})(-{HEX_32})?"
     queues = (rf"{_quoted(topology.REPLIES)}\.{asked}(\.[0-9a-f]{{8}})?", rf"{_quoted(topology.EVENTS)}\.{HEX_32}")
-    exchanges = (topology.REPLIES, topology.EVENTS)
     return Role(
         configure=_either(patterns=queues),
-        write=_either(topology.COMMANDS, topology.CONTROL, patterns=queues),
-        read=_either(*exchanges, patterns=queues),
+        write=_either(*written, patterns=queues),
+        read=_either(topology.REPLIES, topology.EVENTS, patterns=queues),
         topics=(
             TopicPermission(topology.REPLIES, write=NOTHING, read=rf"^\*\.{asked}$"),
-            TopicPermission(topology.EVENTS, write=NOTHING, read=EVERYTHING),
-        ),
-    )
-
-
-def reader(hosts: Sequence[str]) -> Role:
-    """Somebody who hears events, of all hosts or of these, and can do nothing else."""
-    queue = rf"{_quoted(topology.EVENTS)}\.{HEX_32}"
-    keys = rf"^({'|'.join(hosts)})\." if hosts else EVERYTHING
-    return Role(
-        configure=_either(patterns=[queue]),
-        write=_either(patterns=[queue]),
-        read=_either(topology.EVENTS, patterns=[queue]),
-        topics=(
-            TopicPermission(topology.REPLIES, write=NOTHING, read=NOTHING),
-            TopicPermission(topology.EVENTS, write=NOTHING, read=keys),
+            TopicPermission(topology.EVENTS, write=NOTHING, read=events),
         ),
     )
 
