@@ -1,11 +1,25 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""rabbitmqctl for tests without a broker: it remembers users, and obeys the real one's rules."""
+"""rabbitmqctl for tests without a broker: it keeps definitions as the real one does (3.10.8)."""
 
 from typing import Any
 
-from storpool_commands.client.provisioning.change import ProvisioningFailed
-from storpool_commands.client.provisioning.rabbitmqctl import RabbitmqCtl
+from storpool_commands.client.provisioning.rabbitmqctl import Definitions, RabbitmqCtl
+
+KEYS = {
+    "vhosts": ("name",),
+    "users": ("name",),
+    "permissions": ("user", "vhost"),
+    "topic_permissions": ("user", "vhost", "exchange"),
+}
+GUEST = {
+    "name": "guest",
+    "password_hash": "xvNiXKXqG92CwdfhmLLUT8T5Sz4vlrwPLu8+Kic89GoOowgc",
+    "hashing_algorithm": "rabbit_password_hashing_sha256",
+    "tags": ["administrator"],
+    "limits": {},
+}
+"""Its password is `guest`."""
 
 
 class FakeRabbitmqCtl(RabbitmqCtl):
@@ -13,54 +27,28 @@ class FakeRabbitmqCtl(RabbitmqCtl):
 
     def __init__(self) -> None:
         super().__init__()
-        self.vhosts = ["/"]
-        self.passwords: dict[str, str | None] = {"guest": "guest"}
-        self.tags: dict[str, list[str]] = {"guest": ["administrator"]}
-        self.permissions: dict[tuple[str, str], tuple[str, ...]] = {}
-        self.topics: dict[tuple[str, str, str], tuple[str, ...]] = {}
-        self.calls: list[tuple[str, ...]] = []
-        """What was run, without what was only asked."""
+        self.kept: dict[str, list[dict[str, Any]]] = {name: [] for name in KEYS}
+        self.kept["vhosts"].append({"name": "/", "limits": [], "metadata": {}})
+        self.kept["users"].append(GUEST)
+        self.defined: list[Definitions] = []
+        """What it was told, each time."""
 
-    def run(self, *arguments: str, stdin: str = "") -> str:
-        self.calls.append(arguments)
-        match arguments:
-            case ("add_vhost", vhost):
-                self.vhosts.append(vhost)
-            case ("add_user", user) if user not in self.passwords and stdin:
-                self.passwords[user] = stdin
-                self.tags[user] = []
-            case ("change_password", user) if user in self.passwords and stdin:
-                self.passwords[user] = stdin
-            case ("clear_password", user) if user in self.passwords:
-                self.passwords[user] = None
-            case ("set_user_tags", user, *tags) if user in self.passwords:
-                self.tags[user] = tags
-            case ("set_permissions", "--vhost", vhost, user, *may) if user in self.passwords and vhost in self.vhosts:
-                self.permissions[vhost, user] = tuple(may)
-            case ("set_topic_permissions", "--vhost", vhost, user, exchange, *may) if user in self.passwords:
-                self.topics[vhost, user, exchange] = tuple(may)
-            case _:
-                raise ProvisioningFailed(f"rabbitmqctl {arguments[0]}: refused")
-        return ""
+    def definitions(self) -> Definitions:
+        return {name: [dict(one) for one in entries] for name, entries in self.kept.items()}
 
-    def succeeds(self, *arguments: str, stdin: str = "") -> bool:
-        assert arguments[0] == "authenticate_user"
-        return self.passwords[arguments[1]] == stdin
+    def define(self, wanted: Definitions) -> None:
+        self.defined.append(wanted)
+        for section, entries in wanted.items():
+            for entry in entries:
+                assert section in {"users", "vhosts"} or self.knows(entry), entry
+                others = [one for one in self.kept[section] if not _same(section, one, entry)]
+                self.kept[section] = [*others, dict(entry)]
 
-    def listed(self, *arguments: str) -> list[dict[str, Any]]:
-        match arguments:
-            case ("list_vhosts", "name"):
-                return [{"name": vhost} for vhost in self.vhosts]
-            case ("list_users",):
-                return [{"user": user, "tags": self.tags[user]} for user in self.passwords]
-            case ("list_user_permissions", user):
-                names = ("configure", "write", "read")
-                found = [(vhost, may) for (vhost, whose), may in self.permissions.items() if whose == user]
-                return [{"vhost": vhost, **dict(zip(names, may, strict=True))} for vhost, may in found]
-            case ("list_user_topic_permissions", user):
-                topics = [(vhost, where, may) for (vhost, whose, where), may in self.topics.items() if whose == user]
-                return [
-                    {"vhost": vhost, "exchange": where, "write": may[0], "read": may[1]} for vhost, where, may in topics
-                ]
-            case _:
-                raise AssertionError(arguments)
+    def knows(self, permission: Any) -> bool:
+        """A permission for nobody, or nowhere, is refused."""
+        users, vhosts = ({one["name"] for one in self.kept[name]} for name in ("users", "vhosts"))
+        return permission["user"] in users and permission["vhost"] in vhosts
+
+
+def _same(section: str, one: Any, other: Any) -> bool:
+    return all(one[name] == other[name] for name in KEYS[section])

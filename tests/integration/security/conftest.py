@@ -15,11 +15,9 @@ def provisioned(run_directory: object, services: None) -> Iterator[Provisioned]:
     """Two hosts, two publishers, a reader of events, and who made the objects."""
     with private_rabbit() as broker:
         made = Provisioned(broker)
-        made.user("administrator", "provisioner")
+        made.users("administrator", "provisioner")
         made.objects("kvm1", "kvm2")
-        for host in ("kvm1", "kvm2"):
-            made.user("host", host)
-        for publisher in ("cloud", "backup"):
-            made.user("publisher", publisher)
-        made.user("reader", "monitor")
+        made.users("host", "kvm1", "kvm2")
+        made.users("publisher", "cloud", "backup")
+        made.users("reader", "monitor")
         yield made

@@ -33,12 +33,13 @@ class Provisioned:
     def ca(self) -> Path:
         return self.broker.authority.cert
 
-    def user(self, kind: str, name: str) -> str:
-        """Make a user who logs in by a certificate; what storpool-ctl says."""
-        login = f"host-{name}" if kind == "host" else name
-        if login not in self.certificates:
-            self.certificates[login] = self.broker.authority.issue(login)
-        return self.ctl("provision", kind, name, "--certificate", "--run", "--vhost", VHOST)
+    def users(self, kind: str, *names: str) -> str:
+        """Make users who log in by certificates; what storpool-ctl says."""
+        for name in names:
+            login = f"host-{name}" if kind == "host" else name
+            if login not in self.certificates:
+                self.certificates[login] = self.broker.authority.issue(login)
+        return self.ctl("provision", kind, *names, "--certificate", "--run", "--vhost", VHOST)
 
     def objects(self, *hosts: str) -> str:
         """Make exchanges and queues, over AMQP; what storpool-ctl says."""

@@ -114,7 +114,7 @@ def test_a_host_is_refused_what_is_not_its_own(provisioned: Provisioned, attempt
         pytest.param(publish(topology.REPLIES, "kvm1.cloud", user_id="host-kvm1"), id="reply"),
         pytest.param(publish(topology.EVENTS, "kvm1.attachment.detached", user_id="host-kvm1"), id="publish an event"),
         pytest.param(publish(topology.DEAD, "", user_id="host-kvm1"), id="dead-letter"),
-        pytest.param(get("storpool.host.kvm1"), id="read its queue"),
+        pytest.param(consume("storpool.host.kvm1"), id="read its queue"),
         pytest.param(get("storpool.any"), id="read the queue of all hosts"),
         pytest.param(get("storpool.control.kvm1"), id="read its control queue"),
     ],
@@ -180,13 +180,13 @@ def test_and_may_do_what_is(provisioned: Provisioned, login: str, attempt: Attem
 
 
 def test_provisioning_again_changes_nothing(provisioned: Provisioned) -> None:
-    said = provisioned.objects("kvm1", "kvm2") + provisioned.user("host", "kvm1")
+    said = provisioned.objects("kvm1", "kvm2") + provisioned.users("host", "kvm1", "kvm2")
     assert {line.split()[0] for line in said.splitlines()} == {"unchanged"}
 
 
 def test_what_was_changed_by_hand_is_told_and_set_right(provisioned: Provisioned) -> None:
     provisioned.broker.ctl("set_permissions", "--vhost", "storpool", "monitor", ".*", ".*", ".*")
-    said = provisioned.user("reader", "monitor").splitlines()
+    said = provisioned.users("reader", "monitor").splitlines()
     assert [line for line in said if not line.startswith("unchanged")] == [
         "changed    permissions of monitor in storpool"
     ]

@@ -3,7 +3,7 @@
 """storpool-ctl provision: the broker made ready for hosts, management planes, and who listens."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from storpool_commands.client.provisioning.change import Change, ProvisioningFai
 from storpool_commands.client.provisioning.objects import provision_objects
 from storpool_commands.client.provisioning.rabbitmqctl import RabbitmqCtl
 from storpool_commands.client.provisioning.roles import Role
-from storpool_commands.client.provisioning.users import User, lines, provision_user
+from storpool_commands.client.provisioning.users import User, lines, provision_users
 from storpool_commands.topology import ANY_HOST
 from storpool_commands.wire import HostId
 
@@ -54,47 +54,56 @@ def _objects(hosts: tuple[str, ...]) -> None:
     """Make exchanges and queues, those of the HOSTS too."""
     sending: Sending = click.get_current_context().obj
     try:
-        _tell(provision_objects(sending.endpoints(), hosts))
+        endpoints = sending.endpoints()
+        _tell(lambda: provision_objects(endpoints, hosts))
     except (ValueError, OSError) as error:
         sys.exit(outcome.complain(str(error), outcome.USAGE))
 
 
-def _host(name: str, **how: Any) -> None:
-    """Make the user of a host's agent: host-NAME."""
-    _user(HOST_USER + name, roles.host(name), **how)
+def _host(names: tuple[str, ...], **how: Any) -> None:
+    """Make the users of hosts' agents: host-NAME."""
+    _users({HOST_USER + name: roles.host(name) for name in names}, **how)
 
 
-def _publisher(name: str, reply_to: tuple[str, ...], **how: Any) -> None:
-    """Make the user of a management plane, which may command every host."""
-    _user(name, roles.publisher((name, *reply_to)), **how)
+def _publisher(names: tuple[str, ...], reply_to: tuple[str, ...], **how: Any) -> None:
+    """Make the users of management planes, which may command every host."""
+    _users({name: roles.publisher((name, *reply_to)) for name in names}, **how)
 
 
-def _reader(name: str, host: tuple[str, ...], **how: Any) -> None:
-    """Make a user who hears events, and can do nothing else."""
-    _user(name, roles.reader([name], host), **how)
+def _reader(names: tuple[str, ...], host: tuple[str, ...], **how: Any) -> None:
+    """Make users who hear events, and can do nothing else."""
+    _users({name: roles.reader([name], host) for name in names}, **how)
 
 
-def _administrator(name: str, **how: Any) -> None:
-    """Make the user who provisions, and reads dead letters."""
-    _user(name, roles.administrator(), **how)
+def _administrator(names: tuple[str, ...], **how: Any) -> None:
+    """Make users who provision, and read dead letters."""
+    _users({name: roles.administrator() for name in names}, **how)
 
 
-def _user(
-    name: str, role: Role, vhost: str, node: str | None, password_file: Path | None, *, certificate: bool, run: bool
+def _users(
+    wanted: Mapping[str, Role],
+    vhost: str,
+    node: str | None,
+    password_file: Path | None,
+    *,
+    certificate: bool,
+    run: bool,
 ) -> None:
     if certificate == (password_file is not None):
         raise click.UsageError("Give --password-file, or --certificate.")
-    user = User(name, vhost, role, password_file)
+    if password_file is not None and len(wanted) > 1:
+        raise click.UsageError("Make them one by one: one password file is for one user.")
+    users = [User(name, vhost, role, password_file) for name, role in wanted.items()]
     if run:
-        _tell(provision_user(RabbitmqCtl(node), user))
-    else:
-        for line in lines(user):
-            click.echo(line)
+        _tell(lambda: provision_users(RabbitmqCtl(node), users))
+        return
+    for line in dict.fromkeys(line for user in users for line in lines(user)):
+        click.echo(line)
 
 
-def _tell(changes: Iterable[Change]) -> None:
+def _tell(provision: Callable[[], Iterable[Change]]) -> None:
     try:
-        for change in changes:
+        for change in provision():
             click.echo(f"{change.done:<9}  {change.what}")
     except ProvisioningFailed as error:
         sys.exit(outcome.complain(str(error), outcome.FAILED))
@@ -103,9 +112,11 @@ def _tell(changes: Iterable[Change]) -> None:
 def _user_options() -> list[click.Parameter]:
     file = click.Path(dir_okay=False, path_type=Path)
     return [
-        click.Argument(["name"], type=WORD),
+        click.Argument(["names"], type=WORD, nargs=-1, required=True),
         click.Option(["--vhost"], default="storpool", show_default=True, help="Made where it is missing."),
-        click.Option(["--password-file"], type=file, help="Its password; made, for root alone, when it is not there."),
+        click.Option(
+            ["--password-file"], type=file, help="Its password; made, for its owner alone, when it is not there."
+        ),
         click.Option(["--certificate"], is_flag=True, help="No password: it logs in by a certificate of this name."),
         click.Option(["--run"], is_flag=True, help="Run rabbitmqctl, do not print what to run."),
         click.Option(["--node"], help="As rabbitmqctl takes it. [default: the node of this machine]"),
@@ -119,7 +130,7 @@ def _command(name: str, callback: Callable[..., None], params: list[click.Parame
 def group() -> click.Group:
     """The subcommand."""
     made = click.Group("provision", help=ABOUT, short_help="Make the broker ready: objects, users, permissions.")
-    words = click.Option(["--reply-to"], type=WORD, multiple=True, help="A word for replies beside NAME. Repeatable.")
+    words = click.Option(["--reply-to"], type=WORD, multiple=True, help="A word for replies beside NAMES. Repeatable.")
     hosts = click.Option(["--host"], type=WORD, multiple=True, help="Whose events. Repeatable. [default: all]")
     made.add_command(_command("objects", _objects, [click.Argument(["hosts"], nargs=-1, type=WORD)]))
     made.add_command(_command("host", _host, _user_options()))

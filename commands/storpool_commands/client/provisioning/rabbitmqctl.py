@@ -4,6 +4,7 @@
 
 import json
 import subprocess
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from storpool_commands.client.provisioning.change import ProvisioningFailed
@@ -11,35 +12,37 @@ from storpool_commands.client.provisioning.change import ProvisioningFailed
 PROGRAM = "rabbitmqctl"
 TIMEOUT_S = 60.0
 
+Definitions = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Section, such as `users`, -> its entries, as `export_definitions` has them."""
+
 
 class RabbitmqCtl:
-    """Run as root, or as the broker's own user, on a node of the broker."""
+    """Run as root, or as the broker's own user, on a node of the broker.
+
+    Each run takes a second (it starts an Erlang machine), so all is asked in one, and changed in one.
+    """
 
     def __init__(self, node: str | None = None) -> None:
         """`node` as in `rabbit@broker1`. Default: the node of this machine."""
         self._start = [PROGRAM, "--quiet", *(["--node", node] if node else [])]
 
-    def run(self, *arguments: str, stdin: str = "") -> str:
-        """Its output. Secrets go by `stdin`: arguments can be seen by everyone. Raises ProvisioningFailed."""
-        status, output, trouble = self._run(arguments, stdin)
-        if status != 0:
-            raise ProvisioningFailed(f"{PROGRAM} {arguments[0]}: {trouble or output}")
-        return output
+    def definitions(self) -> Definitions:
+        """What there is: users with their password hashes, vhosts, permissions. Raises ProvisioningFailed."""
+        found: Definitions = json.loads(self._run("export_definitions", "-"))
+        return found
 
-    def succeeds(self, *arguments: str, stdin: str = "") -> bool:
-        """Whether it says yes. Raises ProvisioningFailed when it cannot be run."""
-        return self._run(arguments, stdin)[0] == 0
+    def define(self, wanted: Definitions) -> None:
+        """Make or change these; everything else stays as it is. Raises ProvisioningFailed.
 
-    def listed(self, *arguments: str) -> list[dict[str, Any]]:
-        """What one of its lists has. Raises ProvisioningFailed."""
-        rows: list[dict[str, Any]] = json.loads(self.run(*arguments, "--formatter", "json") or "[]")
-        return rows
+        They go by stdin, since arguments can be seen by everybody.
+        """
+        self._run("import_definitions", stdin=json.dumps(wanted))
 
-    def _run(self, arguments: tuple[str, ...], stdin: str) -> tuple[int, str, str]:
+    def _run(self, *arguments: str, stdin: str = "") -> str:
         try:
             done = subprocess.run(
                 [*self._start, *arguments],
-                input=f"{stdin}\n" if stdin else "",
+                input=stdin,
                 capture_output=True,
                 text=True,
                 check=False,
@@ -49,7 +52,8 @@ class RabbitmqCtl:
             what = f"{PROGRAM} is not on this machine: do this on a node of the broker"
             raise ProvisioningFailed(f"{what}, or leave --run away and run there what is printed") from None
         except subprocess.TimeoutExpired:
-            raise ProvisioningFailed(
-                f"{PROGRAM} {arguments[0]}: no answer in {TIMEOUT_S:.0f} s; is the broker up?"
-            ) from None
-        return done.returncode, done.stdout.strip(), done.stderr.strip()
+            what = f"{PROGRAM} {arguments[0]}: no answer in {TIMEOUT_S:.0f} s"
+            raise ProvisioningFailed(f"{what}; is the broker up?") from None
+        if done.returncode != 0:
+            raise ProvisioningFailed(f"{PROGRAM} {arguments[0]}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
