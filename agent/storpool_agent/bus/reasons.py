@@ -30,7 +30,7 @@ _ALERTS: dict[str, str] = {
     "HANDSHAKE_FAILURE": "the broker ended the TLS handshake: does it want a client certificate (cert, key)?",
     "WRONG_VERSION_NUMBER": "what listens there speaks no TLS: is the port right?",
 }
-"""Part of OpenSSL's name of an error -> what it means here."""
+"""OpenSSL's name of an error, or a part of it -> what it means here."""
 
 
 def reason(error: BaseException) -> str:
@@ -44,16 +44,15 @@ def reason(error: BaseException) -> str:
         return f"{error.reply_text} ({error.reply_code})"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{_BROKERS_CERTIFICATE}: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return _tls(error)
     inner = _inner(error)
-    return reason(inner) if inner is not None else f"{type(error).__name__}: {error}".removesuffix(": ")
+    return reason(inner) if inner is not None else _said(error)
 
 
-def _tls(error: ssl.SSLError) -> str:
-    name = error.reason or ""
-    told = next((text for alert, text in _ALERTS.items() if alert in name), None)
-    return f"{told} ({name})" if told else f"TLS: {name or error}"
+def _said(error: BaseException) -> str:
+    """What the broker's TLS says of our certificate comes after the handshake, and pika 1.4.4 keeps its text alone."""
+    text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    told = next((meaning for alert, meaning in _ALERTS.items() if alert in text), None)
+    return f"{told} ({text})" if told else text
 
 
 def _inner(error: BaseException) -> BaseException | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent_process import Stack, running_stack
+from agent_process import AgentProcess, Stack, running_stack
 from integration.agent.refusals import nothing_changes
 from integration.client.proxy import Proxy
 from integration.security.provisioned import Provisioned
@@ -148,73 +148,73 @@ def test_what_is_wrong_with_a_certificate_is_said_until_it_is_mended(
     seen = len(stack.agent.events())
     put(*bad(provisioned, tmp_path), mine)
     provisioned.broker.ctl("close_all_user_connections", "host-kvm1", "closed by a test")
-    wait_for(lambda: tries(stack, seen, reason) >= TRIES, WAIT_S)
+    wait_for(lambda: tries(stack.agent, seen, reason) >= TRIES, WAIT_S)
     put(*right(provisioned, tmp_path), mine)
-    wait_for(lambda: connected(stack, seen) == LINKS, WAIT_S)
+    wait_for(lambda: connected(stack.agent, seen) == LINKS, WAIT_S)
     with provisioned.management("cloud") as client:
         client.call(Ping(), host="kvm1")
 
 
-def tries(stack: Stack, seen: int, reason: str) -> int:
+def tries(agent: AgentProcess, seen: int, reason: str) -> int:
     """How often the log has this reason why there is no connection, since then. There must be no other."""
-    lines = [line for line in stack.agent.events()[seen:] if line["event"] == "broker unreachable"]
+    lines = [line for line in agent.events()[seen:] if line["event"] == "broker unreachable"]
     assert [line["reason"] for line in lines if reason not in line["reason"]] == []
     return len(lines)
 
 
-def connected(stack: Stack, seen: int) -> set[str]:
+def connected(agent: AgentProcess, seen: int) -> set[str]:
     """The links that have connected since then."""
-    return {line["link"] for line in stack.agent.events()[seen:] if line["event"] == "broker connected"}
+    return {line["link"] for line in agent.events()[seen:] if line["event"] == "broker connected"}
 
 
 @pytest.fixture
-def restarted(stack: Stack) -> Iterator[Callable[..., int]]:
-    """Start the agent with other settings of the broker; how many lines were in its log before."""
-    right = dict(stack.settings["amqp"])
+def another(stack: Stack, tmp_path: Path) -> Iterator[Callable[..., AgentProcess]]:
+    """Start one more agent, which does not come in, with other settings of the broker."""
+    made: list[AgentProcess] = []
 
-    def restart(*without: str, **amqp: str) -> int:
-        stack.agent.kill()
-        kept = {name: value for name, value in right.items() if name not in without}
-        stack.agent.configure({**stack.settings, "amqp": {**kept, **amqp}})
-        seen = len(stack.agent.events())
-        stack.agent.start(wait=False)
-        return seen
+    def start(*without: str, **amqp: str) -> AgentProcess:
+        kept = {name: value for name, value in stack.settings["amqp"].items() if name not in without}
+        own = {"state_dir": str(tmp_path / "state"), "amqp": {**kept, **amqp}}
+        made.append(AgentProcess(tmp_path, {**stack.settings, **own}))
+        made[0].start(wait=False)
+        return made[0]
 
-    yield restart
-    stack.agent.kill()
-    stack.agent.configure(stack.settings)
-    stack.agent.start()
+    yield start
+    for agent in made:
+        agent.kill()
+
+
+def refused_again_and_again(agent: AgentProcess, reason: str) -> None:
+    wait_for(lambda: tries(agent, 0, reason) >= TRIES, WAIT_S)
+    assert connected(agent, 0) == set()
 
 
 def test_without_a_client_certificate_nobody_comes_in(
-    stack: Stack, restarted: Callable[..., int], tmp_path: Path
+    stack: Stack, another: Callable[..., AgentProcess], tmp_path: Path
 ) -> None:
     password = tmp_path / "password"
     password.touch(mode=0o600)
     password.write_text("guest")
     url = stack.settings["amqp"]["url"].replace("host-kvm1@", "guest@")
-    seen = restarted("cert", "key", url=url, password_file=str(password))
-    wait_for(lambda: tries(stack, seen, "client certificate") >= TRIES, WAIT_S)
-    assert connected(stack, seen) == set()
+    agent = another("cert", "key", url=url, password_file=str(password))
+    refused_again_and_again(agent, "the broker wants a client certificate: set cert and key")
 
 
-def test_a_broker_that_is_called_otherwise_is_refused(stack: Stack, restarted: Callable[..., int]) -> None:
+def test_a_broker_that_is_called_otherwise_is_refused(stack: Stack, another: Callable[..., AgentProcess]) -> None:
     """Its certificate has the address, not the name."""
-    seen = restarted(url=stack.settings["amqp"]["url"].replace("127.0.0.1", "localhost"))
-    wait_for(lambda: tries(stack, seen, "not valid for 'localhost'") >= TRIES, WAIT_S)
-    assert connected(stack, seen) == set()
+    agent = another(url=stack.settings["amqp"]["url"].replace("127.0.0.1", "localhost"))
+    refused_again_and_again(agent, "the broker's certificate is refused: Hostname mismatch")
 
 
 def test_a_broker_whose_certificate_has_expired_is_refused(
-    provisioned: Provisioned, stack: Stack, restarted: Callable[..., int]
+    provisioned: Provisioned, another: Callable[..., AgentProcess]
 ) -> None:
     old = provisioned.broker.authority.issue("broker", file="old-broker", address="IP:127.0.0.1", days=EXPIRED)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(old.cert, old.key)
     with Proxy(context) as proxy:
-        seen = restarted(url=proxy.through("amqp://host-kvm1@127.0.0.1:5672"))
-        wait_for(lambda: tries(stack, seen, "certificate has expired") >= TRIES, WAIT_S)
-    assert connected(stack, seen) == set()
+        agent = another(url=proxy.through("amqp://host-kvm1@127.0.0.1:5672"))
+        refused_again_and_again(agent, "the broker's certificate is refused: certificate has expired")
 
 
 def test_no_key_is_in_the_log_or_the_journal(provisioned: Provisioned, stack: Stack) -> None:
