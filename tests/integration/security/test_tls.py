@@ -23,6 +23,7 @@ from storpool_commands.disks import ConnectPhysicalDisk, DisconnectPhysicalDisk
 from storpool_commands.errors import ErrorCode
 from storpool_commands.snapshots import TakeSnapshot
 from storpool_commands.volumes import DeleteVolume
+from storpool_commands.wire import CommandModel
 
 WAIT_S = 30.0
 TRIES = 3
@@ -76,11 +77,12 @@ def test_a_publisher_may_send_what_it_is_allowed_and_nothing_else(provisioned: P
     volume = stack.create()
     with provisioned.management("backup") as client:
         client.call(TakeSnapshot(volume=volume), host="kvm1")
-        for command in (DeleteVolume(volume=volume), Drain(on=True)):
+        commands: tuple[CommandModel[Any], ...] = (DeleteVolume(volume=volume), Drain(on=True))
+        for command in commands:
             with nothing_changes(stack), pytest.raises(CommandFailed) as refusal:
                 client.call(command, host="kvm1")
             assert (refusal.value.code, refusal.value.side_effects) == (ErrorCode.NOT_AUTHORIZED, "none")
-            name = command.command
+            name = type(command).model_fields["command"].default
             assert f"backup may not send {name}" in refusal.value.message
             assert dead_letter(provisioned) == (ErrorCode.NOT_AUTHORIZED, name)
             (line,) = audited(stack, refusal.value.reply.id)

@@ -31,7 +31,7 @@ work, or do it there themselves with --run, as root. They need rabbitmqctl, and 
 """
 
 
-class _Word(click.ParamType):
+class _Word(click.ParamType):  # type: ignore[type-arg] # generic from click 8.5 on only
     """A host, a word that replies come back under, or a user: one word of a routing key."""
 
     name = "word"

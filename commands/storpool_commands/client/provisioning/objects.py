@@ -6,7 +6,6 @@
 # Reason: the decorated methods of pika have no types.
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 
 from pika import BlockingConnection
 from pika.adapters.blocking_connection import BlockingChannel
@@ -27,7 +26,7 @@ def provision_objects(endpoints: Sequence[Endpoint], hosts: Sequence[str]) -> It
 
     What is there with other arguments than these is left alone, and an error.
     """
-    with _connected(endpoints) as connection:
+    with _connect(endpoints) as connection:
         for name, kind in topology.EXCHANGES.items():
             yield _exchange(connection, name, kind)
         for queue in topology.queues_of_all():
@@ -37,14 +36,15 @@ def provision_objects(endpoints: Sequence[Endpoint], hosts: Sequence[str]) -> It
                 yield _queue(connection, queue)
 
 
-@contextmanager
-def _connected(endpoints: Sequence[Endpoint]) -> Iterator[BlockingConnection]:
-    try:
-        with BlockingConnection([endpoint.parameters() for endpoint in endpoints]) as connection:
-            yield connection
-    except (AMQPError, OSError) as error:
-        where = ", ".join(map(str, endpoints))
-        raise ProvisioningFailed(f"{where}: {reason(error)}") from error
+def _connect(endpoints: Sequence[Endpoint]) -> BlockingConnection:
+    """To the first that answers."""
+    troubles: list[str] = []
+    for endpoint in endpoints:
+        try:
+            return BlockingConnection(endpoint.parameters())
+        except (AMQPError, OSError) as error:
+            troubles.append(f"{endpoint}: {reason(error)}")
+    raise ProvisioningFailed("; ".join(troubles))
 
 
 def _exchange(connection: BlockingConnection, name: str, kind: str) -> Change:
@@ -87,4 +87,6 @@ def _on_channel(connection: BlockingConnection, declare: Declare, what: str) -> 
             "; it is left as it is: move what is in it, delete it, try again" if error.reply_code == DIFFERS else ""
         )
         raise ProvisioningFailed(f"{what}: {reason(error)}{advice}") from error
+    except AMQPError as error:
+        raise ProvisioningFailed(f"{what}: {reason(error)}") from error
     channel.close()
