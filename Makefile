@@ -83,6 +83,14 @@ protocol: venv ## write the replies in docs/protocol.md anew from a real agent (
 wheel: venv ## build the wheels
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist . ./commands
 
+.PHONY: sbom
+sbom: venv ## write dist/storpool-agent.cdx.json, what a release contains, as CycloneDX
+	@scripts/sbom
+
+.PHONY: audit
+audit: ## ask whether anything in requirements.lock has a known vulnerability (OFFLINE=1: pass over it)
+	@scripts/audit
+
 .PHONY: clean
 clean: ## remove what builds and tests left
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

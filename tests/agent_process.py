@@ -50,10 +50,10 @@ class AgentProcess:
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Write agent.toml; a running agent does not look at it again."""
-        lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items() if not isinstance(value, Mapping)]
+        lines = [f"{key} = {_toml(value)}" for key, value in settings.items() if not isinstance(value, Mapping)]
         for section, values in settings.items():
             if isinstance(values, Mapping):
-                lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+                lines += [f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
         self.config.touch(mode=0o600)
         self.config.write_text("\n".join(lines) + "\n")
 
@@ -239,6 +239,13 @@ def running_stack(
                     agent.kill()
     finally:
         shutil.rmtree(directory)
+
+
+def _toml(value: object) -> str:
+    """A value; a table is written in one line."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + " }"
+    return json.dumps(value)
 
 
 def _devcluster(root: Path, cluster_id: str, options: Sequence[str]) -> AbstractContextManager[DevclusterProcess]:

@@ -6,12 +6,12 @@ import fcntl
 import os
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from time import monotonic
 
 import structlog
-from pydantic import SecretStr
 
 from storpool_agent import dispatch, metrics, readings
 from storpool_agent.bus.consumer import Consumer
@@ -37,6 +37,7 @@ from storpool_agent.notify import notify
 from storpool_agent.outbox import Outbox
 from storpool_agent.pool_file import PoolFile
 from storpool_agent.pools import KnownPools
+from storpool_agent.publishers import Publishers
 from storpool_agent.reporting import Reporting
 from storpool_agent.secondary.storage import SecondaryStorage
 from storpool_agent.settings import (
@@ -187,7 +188,7 @@ def _build(settings: Settings) -> _Parts:
         control,
         outbox,
         publisher,
-        settings.amqp.allowed_publishers,
+        Publishers(settings.amqp.allowed_publishers),
     )
     shared = settings.lanes.any
     declaration = Declaration(settings.host, passive=not settings.amqp.declare, shared=shared > 0)
@@ -242,8 +243,8 @@ def _broker(settings: Settings) -> Broker:
         port=port,
         vhost=settings.amqp.vhost,
         username=username,
-        password=password or SecretStr(""),
-        tls=tls_context(settings.amqp),
+        password=password,
+        tls=partial(tls_context, settings.amqp) if tls_context(settings.amqp) else None,
     )
 
 
@@ -277,7 +278,8 @@ def _recover(parts: _Parts) -> None:
     if left:
         log.info("recovering", requests=len(left))
     for stored in left:
-        parts.jobs.submit(parse_request(stored.body), stored.attempts, stored.stops, recovered=True)
+        request = parse_request(stored.body)
+        parts.jobs.submit(request, stored.attempts, stored.stops, recovered=True, publisher=stored.publisher)
 
 
 def _stop(parts: _Parts) -> None:

@@ -44,6 +44,7 @@ def main() -> None:
 @config_option
 def run(config: Path) -> None:
     """Serve this host's queue until SIGTERM."""
+    os.umask(0o077)  # as the unit has it: whatever this process makes is for root alone, however it was started
     stop = StopSignal()
     settings = _load(config)
     logs.configure(settings.log)

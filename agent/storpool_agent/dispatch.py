@@ -161,32 +161,30 @@ def pong(host: str) -> Pong:
     return Pong(host=host, version=VERSION, time=datetime.now(UTC))
 
 
-def execute(request: Request, host: Host, attempt: Attempt) -> Success | Failure:
+def execute(request: Request, host: Host, attempt: Attempt, publisher: str | None = None) -> Success | Failure:
     """Run one command to its end: every request gets exactly one reply.
 
     Raises AgentStopping, and nothing else: then there is none yet, and the next start runs the request again.
     """
     command = request.body
     started = monotonic()
-    subjects = _subjects(request)
-    with (
-        tracing.within(attempt.span),
-        bound_contextvars(request=attempt.request_id, command=command.command, **subjects),
-    ):
+    about = {"request": attempt.request_id, "command": command.command, "publisher": publisher}
+    with tracing.within(attempt.span), bound_contextvars(**about, **_subjects(request)):
         log.debug("started", attempt=attempt.number, args=command.model_dump(exclude={"command"}, exclude_unset=True))
         try:
             result = handle(command, host, attempt)
         except AgentError as error:
             reply = failure(host.name, request, error, attempt, started)
-            log.warning("failed", code=error.code, reason=str(error), facts=error.facts, took_ms=reply.took_ms)
+            took_ms = reply.took_ms
+            log.warning("failed", audit=True, code=error.code, reason=str(error), facts=error.facts, took_ms=took_ms)
             return reply
         except AgentStopping:
             raise
         except Exception:
-            log.exception("crashed")
+            log.exception("crashed", audit=True)
             return _crashed(host.name, request, attempt, started)
         took_ms = _since_ms(started)
-        log.info("done", took_ms=took_ms)
+        log.info("done", audit=True, took_ms=took_ms, dry_run=request.dry_run)
         if request.dry_run:
             result = DryRun(body_command=command.command)
         return Success(
@@ -211,6 +209,14 @@ def clean_up(request: Request, host: Host, attempt: Attempt) -> None:
             log.warning("leftovers not read", reason=str(error))
         except Exception:
             log.exception("crashed")
+
+
+def not_run(host: str, request: Request, error: AgentError, publisher: str | None) -> Failure:
+    """The reply of a request that is not run, or not again; in the log, too."""
+    reply = failure(host, request, error)
+    about = {"request": str(request.id), "command": request.body.command, "publisher": publisher}
+    log.warning("failed", audit=True, code=error.code, reason=str(error), facts=reply.facts, **about)
+    return reply
 
 
 def failure(

@@ -50,6 +50,8 @@ class Job:
     cancelled: bool = False
     """It was cancelled while it queued, and what an earlier run has left is to be removed before it has its reply."""
     meter: Meter = field(default_factory=Meter)
+    publisher: str | None = None
+    """Who asked for it, as the broker has verified."""
     since: float = field(default_factory=monotonic)
     span: tracing.Span | None = field(init=False)
     """This run of it, and the wait for that, in the trace of its sender."""

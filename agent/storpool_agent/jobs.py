@@ -76,11 +76,19 @@ class Jobs:
         """For work of the agent's own on objects that commands name."""
         return HeldTurns(self._locks, [], interrupt)
 
-    def submit(self, request: Request, attempts: int = 0, stops: int = 0, *, recovered: bool = False) -> None:
+    def submit(
+        self,
+        request: Request,
+        attempts: int = 0,
+        stops: int = 0,
+        *,
+        recovered: bool = False,
+        publisher: str | None = None,
+    ) -> None:
         """Have a stored request run when its objects are free."""
-        self._queue(Job(request, attempts, stops, recovered))
+        self._queue(Job(request, attempts, stops, recovered, publisher=publisher))
 
-    def serve(self, request: Request, attempts: int, settle: Settle) -> None:
+    def serve(self, request: Request, attempts: int, settle: Settle, publisher: str | None = None) -> None:
         """Have a stored request of the queue of all hosts run, or join it if it is under way.
 
         `settle` acks its delivery. It is called once the reply is stored, so never when the agent stops before:
@@ -94,9 +102,9 @@ class Jobs:
         if job is not None or self._is_finished(request):
             settle()
         else:
-            self._queue(Job(request, attempts, kept=False, deliveries=[settle]))
+            self._queue(Job(request, attempts, kept=False, deliveries=[settle], publisher=publisher))
 
-    def keep(self, request: Request) -> None:
+    def keep(self, request: Request, publisher: str | None = None) -> None:
         """A stored request came once more, to this host alone: it is run here whatever becomes of the connection.
 
         Raises JournalUnavailable.
@@ -107,7 +115,7 @@ class Jobs:
                 job.kept = True
                 return
         if not self._is_finished(request):
-            self._queue(Job(request, 0))
+            self._queue(Job(request, 0, publisher=publisher))
 
     def give_back(self) -> None:
         """The connection is lost: what it brought of the queue of all hosts the broker now gives to another agent.
@@ -173,7 +181,8 @@ class Jobs:
                 job.cancelled = True
                 return "stopping"
             job.over = True
-        reply = dispatch.failure(self._host.name, job.request, Cancelled("cancelled before it was started"))
+        cancelled = Cancelled("cancelled before it was started")
+        reply = dispatch.not_run(self._host.name, job.request, cancelled, job.publisher)
         try:
             self._outbox.send(self._journal.finish(request_id, _body(reply)))
         except JournalUnavailable:
@@ -274,14 +283,14 @@ class Jobs:
     def _refused(self, job: Job, attempt: Attempt, refusal: AgentError) -> Failure:
         if job.has_begun:
             dispatch.clean_up(job.request, self._host, attempt)
-        reply = dispatch.failure(self._host.name, job.request, refusal)
+        reply = dispatch.not_run(self._host.name, job.request, refusal, job.publisher)
         # How far an earlier life of the agent, or another agent, came with it is not known.
         return reply.model_copy(update={"side_effects": "partial"}) if job.attempts else reply
 
     def _execute(self, job: Job, attempt: Attempt) -> Success | Failure:
         crash_point(f"{job.request.body.command}/started")
         host = dry(self._host) if job.request.dry_run else self._host
-        return dispatch.execute(job.request, host, attempt)
+        return dispatch.execute(job.request, host, attempt, job.publisher)
 
     def _note_stop(self, job: Job) -> None:
         log.info("copy stopped", request=str(job.request.id), reason="the agent stops; the next start begins it again")

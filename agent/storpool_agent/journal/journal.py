@@ -52,6 +52,7 @@ class Stored:
     attempts: int
     stops: int
     """Attempts that ended because the agent was stopped, in order: they say nothing against the request."""
+    publisher: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class Journal:
         """What was accepted and has no reply, in order of arrival."""
         rows = self._database.read(
             lambda db: db.execute(
-                "SELECT id, request, attempts, stops FROM command WHERE state != 'finished' ORDER BY seq"
+                "SELECT id, request, attempts, stops, publisher FROM command WHERE state != 'finished' ORDER BY seq"
             ).fetchall()
         )
         return [Stored(*row) for row in rows]
