@@ -4,7 +4,11 @@
 
 import fcntl
 import os
+import signal
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -12,9 +16,9 @@ from time import monotonic
 import structlog
 from pydantic import SecretStr
 
-from storpool_agent import dispatch
+from storpool_agent import dispatch, liveness
 from storpool_agent.bus.consumer import Consumer
-from storpool_agent.bus.link import Broker
+from storpool_agent.bus.link import Broker, Link
 from storpool_agent.bus.publisher import Publisher
 from storpool_agent.bus.topology import Declaration
 from storpool_agent.control import Control
@@ -45,10 +49,13 @@ from storpool_agent.settings import (
     storpool_access,
     tls_context,
 )
-from storpool_agent.stop import StopSignal
+from storpool_agent.status import Facts, StatusLine
+from storpool_agent.stop import STOP_SIGNALS, StopSignal
 from storpool_agent.storpool.cluster import Cluster
+from storpool_agent.tally import tally
 from storpool_agent.thaws import Thaws
 from storpool_agent.unplugs import Unplugs
+from storpool_agent.watchdog import Watchdog
 from storpool_commands.parse import parse_request
 
 log = structlog.get_logger()
@@ -62,7 +69,8 @@ END_COPIES_S = 15.0
 """How long the tools of running copies may take to end; a copy is begun again by the next start."""
 FLUSH_S = 5.0
 """How long the broker may take to confirm the last replies; what it has not is sent by the next start."""
-
+LOOK_S = 1.0
+"""How often the main thread looks at the others, to tell systemd."""
 
 CONTROL_WORKERS = 2
 """Threads for control commands that ask StorPool or libvirt."""
@@ -91,6 +99,8 @@ class _Parts:
     housekeeping: Housekeeping
     leftovers: Leftovers
     reporting: Reporting
+    watchdog: Watchdog
+    status: StatusLine
 
 
 def run(settings: Settings, stop: StopSignal) -> None:
@@ -103,13 +113,33 @@ def run(settings: Settings, stop: StopSignal) -> None:
         _start(parts)
         notify("READY=1", f"STATUS=serving {settings.host}")
         log.info("ready", took_s=round(monotonic() - started, 3), broker=parts.consumer.link.is_ready)
-        number = stop.wait()
+        number = _serve(parts, stop)
         notify("STOPPING=1", "STATUS=finishing what runs")
         log.info("stopping", signal=number.name)
-        _stop(parts)
+        _end(parts, stop)
         log.info("stopped")
     finally:
         os.close(lock)
+
+
+def _serve(parts: _Parts, stop: StopSignal) -> signal.Signals:
+    """Until a signal to stop, which is returned."""
+    while True:
+        number = stop.wait(LOOK_S)
+        if number in STOP_SIGNALS:
+            return signal.Signals(number)
+        parts.watchdog.look()
+        parts.status.look()
+
+
+def _end(parts: _Parts, stop: StopSignal) -> None:
+    """The parts are stopped in a thread of its own: systemd is told meanwhile that those which still run do."""
+    with ThreadPoolExecutor(1, "stop") as executor:
+        stopped = executor.submit(_stop, parts)
+        while not stopped.done():
+            stop.wait(LOOK_S)
+            parts.watchdog.look()
+    stopped.result()
 
 
 def _lock(state_dir: Path) -> int:
@@ -149,6 +179,7 @@ def _build(settings: Settings) -> _Parts:
         cluster_id=access.cluster_id,
     )
     database = Database(settings.state_dir)
+    liveness.registry.watch("journal", database.under_way_s)
     journal = Journal(database, settings.host)
     broker = _broker(settings)
     publisher = Publisher(broker, broker.username)
@@ -174,6 +205,11 @@ def _build(settings: Settings) -> _Parts:
     control.gate = consumer
     unplugs = Unplugs(host, journal, jobs, outbox)
     hypervisor.on_disks_changed(unplugs.wake)
+    watchdog = Watchdog(liveness.registry)
+
+    def facts() -> Facts:
+        return _facts(settings.host, jobs, control, (consumer.link, publisher.link), watchdog)
+
     return _Parts(
         publisher,
         consumer,
@@ -192,6 +228,25 @@ def _build(settings: Settings) -> _Parts:
         Housekeeping(journal),
         Leftovers(host, journal, jobs),
         Reporting(settings.host, jobs, journal, publisher, lambda: publisher.link.is_ready),
+        watchdog,
+        StatusLine(facts, datetime.now),
+    )
+
+
+def _facts(host: str, jobs: Jobs, control: Control, links: Sequence[Link], watchdog: Watchdog) -> Facts:
+    """For systemd's status line."""
+    unfinished = jobs.unfinished()
+    counted = tally(unfinished, monotonic())
+    copies = [job.meter.percent for job in unfinished if job.bulk and job.attempt is not None]
+    return Facts(
+        host=host,
+        running=counted.fast.running,
+        queued=counted.fast.queued + counted.bulk.queued,
+        oldest_s=max(counted.fast.oldest_s, counted.bulk.oldest_s),
+        copies=copies,
+        connected=all(link.is_ready for link in links),
+        draining=control.draining,
+        troubles=[f"{loop} is stuck" for loop in watchdog.stuck],
     )
 
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """storpool-agent: the daemon, and what an admin asks of it."""
 
+import faulthandler
 import os
 import sys
 from pathlib import Path
@@ -45,6 +46,7 @@ def main() -> None:
 def run(config: Path) -> None:
     """Serve this host's queue until SIGTERM."""
     stop = StopSignal()
+    faulthandler.enable()  # systemd's watchdog ends us by SIGABRT: where each thread was is then in the journal
     settings = _load(config)
     logs.configure(settings.log)
     try:

@@ -18,7 +18,6 @@ from storpool_agent.host import Host
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Journal, Record
 from storpool_agent.lanes import Lane
-from storpool_agent.notify import notify
 from storpool_commands.catalogue import Result
 from storpool_commands.control import (
     CancelCommand,
@@ -68,6 +67,7 @@ class Control:
         self._lane = lane
         self.gate: Gate | None = None
         """Set before the first request comes."""
+        self.draining = False
 
     def answer(self, request: ControlRequest, say: Say) -> None:
         """Have the reply said once, whatever happens, in this thread or another."""
@@ -156,9 +156,9 @@ class Control:
     def _drain(self, command: Drain) -> Drained:
         if not command.on:
             self._gate().resume()
-        unfinished = self._jobs.unfinished()
+        unfinished = len(self._jobs.unfinished())
         log.info("drain", on=command.on, unfinished=unfinished)
-        notify("STATUS=drained: takes no commands" if command.on else f"STATUS=serving {self._host.name}")
+        self.draining = command.on
         return Drained(draining=command.on, unfinished=unfinished)
 
     def _gate(self) -> Gate:

@@ -5,6 +5,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import monotonic
 
 from storpool_agent import secrecy
 from storpool_agent.attempt import Attempt
@@ -49,6 +50,8 @@ class Job:
     cancelled: bool = False
     """It was cancelled while it queued, and what an earlier run has left is to be removed before it has its reply."""
     meter: Meter = field(default_factory=Meter)
+    queued_at: float = field(default_factory=monotonic)
+    """When this life of the agent got it."""
 
     @property
     def bulk(self) -> bool:

@@ -181,10 +181,10 @@ class Jobs:
         self._settle(job)
         return "cancelled"
 
-    def unfinished(self) -> int:
-        """How many requests are accepted and have no reply yet."""
+    def unfinished(self) -> Sequence[Job]:
+        """The requests that are accepted and have no reply yet, in order of arrival."""
         with self._mutex:
-            return sum(not (job.over or job.replied) for job in self._jobs.values())
+            return [job for job in self._jobs.values() if not (job.over or job.replied)]
 
     def end_copies(self) -> None:
         """The agent stops: end the copies that run, to be begun again by the next start."""
@@ -195,8 +195,7 @@ class Jobs:
 
     def copies(self) -> Sequence[Job]:
         """The copies that run, or wait for their turn."""
-        with self._mutex:
-            return [job for job in self._jobs.values() if job.bulk and not (job.over or job.replied)]
+        return [job for job in self.unfinished() if job.bulk]
 
     def progress(self, request_id: str) -> JobProgress | None:
         """How far a running copy is."""

@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 
+from storpool_agent import liveness
 from storpool_agent.deadline import Deadline
 
 Work = Callable[[], None]
@@ -41,6 +42,10 @@ class Lane:
         return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            if not self._draining.is_set():
-                work()
+        with liveness.registry.loop(threading.current_thread().name) as loop:
+            loop.waits()
+            while (work := self._work.get()) is not None:
+                if not self._draining.is_set():
+                    loop.works()
+                    work()
+                    loop.waits()

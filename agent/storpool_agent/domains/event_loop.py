@@ -11,6 +11,8 @@ from typing import Any
 import libvirt
 import structlog
 
+from storpool_agent import liveness
+
 JOIN_TIMEOUT_S = 5.0  # a callback that is running only enqueues
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -51,8 +53,11 @@ class _Turning(threading.Thread):
         self._ending = False
 
     def run(self) -> None:
-        while not self._ending:
-            libvirt.virEventRunDefaultImpl()
+        with liveness.registry.loop(self.name) as loop:
+            timer = libvirt.virEventAddTimeout(int(liveness.BEAT_S * 1000), lambda *_: loop.turns(), None)
+            while not self._ending:
+                libvirt.virEventRunDefaultImpl()
+            libvirt.virEventRemoveTimeout(timer)
 
     def end(self) -> None:
         """A timeout that is due at once is what makes the loop look at anything."""

@@ -9,10 +9,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import structlog
 
+from storpool_agent.crash import hang_point
 from storpool_agent.errors import JournalUnavailable
 from storpool_agent.journal.schema import SCHEMA_VERSION, migrate
 
@@ -57,6 +59,7 @@ class Database:
         self._waiting_lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
+        self._committing_since: float | None = None
         try:
             self._writer = _open(self._path)
             migrate(self._writer)
@@ -69,6 +72,11 @@ class Database:
     @property
     def schema_version(self) -> int:
         return SCHEMA_VERSION
+
+    def under_way_s(self) -> float:
+        """For how long the present commit has been made; 0 when none is."""
+        since = self._committing_since
+        return 0.0 if since is None else monotonic() - since
 
     def write(self, change: Change[T]) -> T:
         """Run the change in a transaction; when this returns it is on disk.
@@ -151,11 +159,14 @@ class Database:
             self._urgent = False
         if not batch:
             return batch
+        self._committing_since = monotonic()
+        hang_point("journal")
         try:
             self._transaction(batch)
         except Exception:  # noqa: BLE001 - each change is run again alone, and fails alone
             for one in batch:
                 self._alone(one)
+        self._committing_since = None
         for one in batch:
             one.done = True
         return batch
