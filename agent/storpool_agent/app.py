@@ -16,7 +16,7 @@ from time import monotonic
 import structlog
 from pydantic import SecretStr
 
-from storpool_agent import dispatch, liveness
+from storpool_agent import dispatch, liveness, logs
 from storpool_agent.bus.consumer import Consumer
 from storpool_agent.bus.link import Broker, Link
 from storpool_agent.bus.publisher import Publisher
@@ -38,6 +38,7 @@ from storpool_agent.notify import notify
 from storpool_agent.outbox import Outbox
 from storpool_agent.pool_file import PoolFile
 from storpool_agent.pools import KnownPools
+from storpool_agent.reloading import Apply, Reloading
 from storpool_agent.reporting import Reporting
 from storpool_agent.secondary.storage import SecondaryStorage
 from storpool_agent.settings import (
@@ -50,7 +51,7 @@ from storpool_agent.settings import (
     tls_context,
 )
 from storpool_agent.status import Facts, StatusLine
-from storpool_agent.stop import STOP_SIGNALS, StopSignal
+from storpool_agent.stop import RELOAD_SIGNAL, STOP_SIGNALS, StopSignal
 from storpool_agent.storpool.cluster import Cluster
 from storpool_agent.tally import tally
 from storpool_agent.thaws import Thaws
@@ -101,15 +102,19 @@ class _Parts:
     reporting: Reporting
     watchdog: Watchdog
     status: StatusLine
+    reloading: Reloading
 
 
-def run(settings: Settings, stop: StopSignal) -> None:
-    """Serve until a stop signal. Raises SettingsInvalid, AlreadyRunning and JournalUnavailable before anything runs."""
+def run(settings: Settings, stop: StopSignal, file: Path) -> None:
+    """Serve until a stop signal; at SIGHUP the settings are read again from the file.
+
+    Raises SettingsInvalid, AlreadyRunning and JournalUnavailable before anything runs.
+    """
     started = monotonic()
     log.info("starting", version=dispatch.VERSION, host=settings.host, pid=os.getpid())
     lock = _lock(settings.state_dir)
     try:
-        parts = _build(settings)
+        parts = _build(settings, file)
         _start(parts)
         notify("READY=1", f"STATUS=serving {settings.host}")
         log.info("ready", took_s=round(monotonic() - started, 3), broker=parts.consumer.link.is_ready)
@@ -128,6 +133,8 @@ def _serve(parts: _Parts, stop: StopSignal) -> signal.Signals:
         number = stop.wait(LOOK_S)
         if number in STOP_SIGNALS:
             return signal.Signals(number)
+        if number is RELOAD_SIGNAL:
+            parts.reloading.reload()
         parts.watchdog.look()
         parts.status.look()
 
@@ -157,7 +164,7 @@ def _lock(state_dir: Path) -> int:
     return handle
 
 
-def _build(settings: Settings) -> _Parts:
+def _build(settings: Settings, file: Path) -> _Parts:
     abandon = Event()
     access = storpool_access(settings.storpool)
     hypervisor = Hypervisor(settings.libvirt.uri, abandon)
@@ -207,8 +214,10 @@ def _build(settings: Settings) -> _Parts:
     hypervisor.on_disks_changed(unplugs.wake)
     watchdog = Watchdog(liveness.registry)
 
+    reloading = Reloading(file, settings, _live(settings, lane, bulk_lane, consumer, intake))
+
     def facts() -> Facts:
-        return _facts(settings.host, jobs, control, (consumer.link, publisher.link), watchdog)
+        return _facts(settings.host, jobs, control, (consumer.link, publisher.link), (watchdog, reloading))
 
     return _Parts(
         publisher,
@@ -230,11 +239,28 @@ def _build(settings: Settings) -> _Parts:
         Reporting(settings.host, jobs, journal, publisher, lambda: publisher.link.is_ready),
         watchdog,
         StatusLine(facts, datetime.now),
+        reloading,
     )
 
 
-def _facts(host: str, jobs: Jobs, control: Control, links: Sequence[Link], watchdog: Watchdog) -> Facts:
+def _live(settings: Settings, lane: Lane, bulk: Lane, consumer: Consumer, intake: Intake) -> dict[str, Apply]:
+    """What takes effect at a reload. A host that has left the queue of all hosts alone may not even look at it."""
+    live: dict[str, Apply] = {
+        "log.level": lambda new: logs.set_level(new.log.level),
+        "lanes.fast": lambda new: lane.resize(new.lanes.fast),
+        "lanes.bulk": lambda new: bulk.resize(new.lanes.bulk),
+        "amqp.allowed_publishers": lambda new: intake.allow(new.amqp.allowed_publishers),
+    }
+    if settings.lanes.any:
+        live["lanes.any"] = lambda new: consumer.share(new.lanes.any)
+    return live
+
+
+def _facts(
+    host: str, jobs: Jobs, control: Control, links: Sequence[Link], watched: tuple[Watchdog, Reloading]
+) -> Facts:
     """For systemd's status line."""
+    watchdog, reloading = watched
     unfinished = jobs.unfinished()
     counted = tally(unfinished, monotonic())
     copies = [job.meter.percent for job in unfinished if job.bulk and job.attempt is not None]
@@ -246,7 +272,10 @@ def _facts(host: str, jobs: Jobs, control: Control, links: Sequence[Link], watch
         copies=copies,
         connected=all(link.is_ready for link in links),
         draining=control.draining,
-        troubles=[f"{loop} is stuck" for loop in watchdog.stuck],
+        troubles=[
+            *(f"{loop} is stuck" for loop in watchdog.stuck),
+            *(["the settings could not be reloaded"] if reloading.failed else []),
+        ],
     )
 
 

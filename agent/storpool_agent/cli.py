@@ -50,7 +50,7 @@ def run(config: Path) -> None:
     settings = _load(config)
     logs.configure(settings.log)
     try:
-        app.run(settings, stop)
+        app.run(settings, stop, config)
     except (SettingsInvalid, JournalUnavailable, app.AlreadyRunning) as error:
         log.error("not started", reason=str(error))  # noqa: TRY400 - one line, for the admin
         _exit_now(EX_TEMPFAIL if isinstance(error, JournalUnavailable) else EX_CONFIG)

@@ -56,6 +56,10 @@ class Intake:
         self.settle: Callable[[Delivery], None] = _not_connected
         self.decline: Callable[[Delivery], None] = _not_connected
 
+    def allow(self, publishers: Collection[str]) -> None:
+        """Of what comes from now on. Any thread may call this."""
+        self._allowed = frozenset(publishers)
+
     def receive(self, batch: Sequence[Delivery]) -> Sequence[Delivery]:
         """Take a batch; what is returned may be acked.
 
