@@ -25,6 +25,7 @@ from storpool_agent.control import Control
 from storpool_agent.deadline import Deadline
 from storpool_agent.devices.tree import DeviceTree
 from storpool_agent.domains.hypervisor import Hypervisor
+from storpool_agent.drift_watch import DriftWatch
 from storpool_agent.host import Host, Pool
 from storpool_agent.housekeeping import Housekeeping
 from storpool_agent.images.tools import ImageTools
@@ -103,6 +104,7 @@ class _Parts:
     watchdog: Watchdog
     status: StatusLine
     reloading: Reloading
+    drift_watch: DriftWatch
 
 
 def run(settings: Settings, stop: StopSignal, file: Path) -> None:
@@ -195,7 +197,8 @@ def _build(settings: Settings, file: Path) -> _Parts:
     bulk_lane = Lane("bulk", settings.lanes.bulk)
     jobs = Jobs(host, journal, outbox, lane, bulk_lane)
     control_lane = Lane("control", CONTROL_WORKERS)
-    control = Control(host, journal, jobs, control_lane)
+    drift_watch = DriftWatch(host, journal, publisher, settings.watch.drift_s)
+    control = Control(host, journal, jobs, control_lane, drift_watch)
     intake = Intake(
         settings.host,
         journal,
@@ -214,7 +217,7 @@ def _build(settings: Settings, file: Path) -> _Parts:
     hypervisor.on_disks_changed(unplugs.wake)
     watchdog = Watchdog(liveness.registry)
 
-    reloading = Reloading(file, settings, _live(settings, lane, bulk_lane, consumer, intake))
+    reloading = Reloading(file, settings, _live(settings, (lane, bulk_lane), consumer, intake, drift_watch))
 
     def facts() -> Facts:
         return _facts(settings.host, jobs, control, (consumer.link, publisher.link), (watchdog, reloading))
@@ -240,16 +243,21 @@ def _build(settings: Settings, file: Path) -> _Parts:
         watchdog,
         StatusLine(facts, datetime.now),
         reloading,
+        drift_watch,
     )
 
 
-def _live(settings: Settings, lane: Lane, bulk: Lane, consumer: Consumer, intake: Intake) -> dict[str, Apply]:
+def _live(
+    settings: Settings, lanes: tuple[Lane, Lane], consumer: Consumer, intake: Intake, drift_watch: DriftWatch
+) -> dict[str, Apply]:
     """What takes effect at a reload. A host that has left the queue of all hosts alone may not even look at it."""
+    lane, bulk = lanes
     live: dict[str, Apply] = {
         "log.level": lambda new: logs.set_level(new.log.level),
         "lanes.fast": lambda new: lane.resize(new.lanes.fast),
         "lanes.bulk": lambda new: bulk.resize(new.lanes.bulk),
         "amqp.allowed_publishers": lambda new: intake.allow(new.amqp.allowed_publishers),
+        "watch.drift_s": lambda new: drift_watch.pace(new.watch.drift_s),
     }
     if settings.lanes.any:
         live["lanes.any"] = lambda new: consumer.share(new.lanes.any)
@@ -309,6 +317,7 @@ def _start(parts: _Parts) -> None:
     parts.housekeeping.start()
     parts.consumer.link.start()
     parts.consumer.link.wait_ready(CONNECT_S)
+    parts.drift_watch.start()
 
 
 def _recover(parts: _Parts) -> None:
@@ -328,6 +337,7 @@ def _stop(parts: _Parts) -> None:
     parts.unplugs.stop()
     parts.leftovers.stop()
     parts.housekeeping.stop()
+    parts.drift_watch.stop()
     parts.lane.drain()
     parts.bulk_lane.drain()
     parts.control_lane.drain()

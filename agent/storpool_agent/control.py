@@ -11,8 +11,9 @@ from typing import Protocol, assert_never
 
 import structlog
 
-from storpool_agent import dispatch, drift, logs, picture
+from storpool_agent import dispatch, draining, logs, picture
 from storpool_agent.deadline import Deadline
+from storpool_agent.drift_watch import DriftWatch
 from storpool_agent.errors import AgentError, TooLate, UnknownRequest
 from storpool_agent.host import Host
 from storpool_agent.jobs import Jobs
@@ -25,7 +26,6 @@ from storpool_commands.control import (
     CommandStatus,
     Drain,
     Drained,
-    DriftReport,
     GetDriftReport,
     ListAttachments,
     ListCommands,
@@ -59,12 +59,13 @@ class Gate(Protocol):
 class Control:
     """Called by the consumer's thread, which nothing here keeps waiting for StorPool or libvirt."""
 
-    def __init__(self, host: Host, journal: Journal, jobs: Jobs, lane: Lane) -> None:
+    def __init__(self, host: Host, journal: Journal, jobs: Jobs, lane: Lane, drift: DriftWatch) -> None:
         """`lane` is for these commands alone: they must not wait behind attaches and copies."""
         self._host = host
         self._journal = journal
         self._jobs = jobs
         self._lane = lane
+        self._drift = drift
         self.gate: Gate | None = None
         """Set before the first request comes."""
         self.draining = False
@@ -76,7 +77,8 @@ class Control:
             case ListAttachments() | GetDriftReport():
                 self._lane.put(reply)
             case Drain(on=True):
-                self._gate().pause(reply)
+                self.draining = True
+                self._gate().pause(partial(self._lane.put, reply))
             case _:
                 reply()
 
@@ -122,7 +124,7 @@ class Control:
             case ListAttachments():
                 return self._attachments()
             case GetDriftReport():
-                return self._drift()
+                return self._drift.report()
             case Drain():
                 return self._drain(command)
             case SetLogLevel():
@@ -145,21 +147,15 @@ class Control:
             ]
         )
 
-    def _drift(self) -> DriftReport:
-        """Two looks: commands run meanwhile, and what one of them is just about to change is no drift."""
-        deadline = Deadline.after(LOOK_TIMEOUT_S)
-        found = drift.drifts(picture.take(self._host, self._journal, deadline))
-        if found:
-            found = drift.lasting(found, drift.drifts(picture.take(self._host, self._journal, deadline)))
-        return DriftReport(drifts=found)
-
     def _drain(self, command: Drain) -> Drained:
-        if not command.on:
+        if command.on:
+            drained = draining.drained(self._host, self._journal, self._jobs)
+        else:
+            self.draining = False
             self._gate().resume()
-        unfinished = len(self._jobs.unfinished())
-        log.info("drain", on=command.on, unfinished=unfinished)
-        self.draining = command.on
-        return Drained(draining=command.on, unfinished=unfinished)
+            drained = Drained(draining=False, quiet=False, unfinished=len(self._jobs.unfinished()))
+        log.info("drain", on=command.on, unfinished=drained.unfinished, quiet=drained.quiet)
+        return drained
 
     def _gate(self) -> Gate:
         if self.gate is None:

@@ -143,6 +143,13 @@ class Secondary(_Section):
     """Hosts, addresses and networks (CIDR) that images may be downloaded from although they are not public."""
 
 
+class Watch(_Section):
+    """What the agent looks after without being asked."""
+
+    drift_s: Annotated[float, Field(ge=0, le=86400)] = 300
+    """How often it looks where StorPool, the kernel and libvirt do not agree. 0: never, but when it is asked."""
+
+
 class Log(_Section):
     format: Literal["auto", "json", "console"] = "auto"
     """`auto`: for people on a terminal, JSON otherwise."""
@@ -169,6 +176,7 @@ class Settings(BaseSettings):
     libvirt: Libvirt = Libvirt()
     lanes: Lanes = Lanes()
     secondary: Secondary = Secondary()
+    watch: Watch = Watch()
     log: Log = Log()
 
     @classmethod
@@ -297,6 +305,7 @@ def effective(settings: Settings) -> dict[str, str]:
         ("libvirt", settings.libvirt),
         ("lanes", settings.lanes),
         ("secondary", settings.secondary),
+        ("watch", settings.watch),
         ("log", settings.log),
     ):
         found |= {f"{name}.{key}": _shown(value) for key, value in section}
