@@ -17,10 +17,13 @@ import structlog
 from pydantic import SecretStr
 
 from storpool_agent import dispatch, liveness, logs
+from storpool_agent.backlog import Backlog
 from storpool_agent.bus.consumer import Consumer
-from storpool_agent.bus.link import Broker, Link
+from storpool_agent.bus.link import Broker
 from storpool_agent.bus.publisher import Publisher
 from storpool_agent.bus.topology import Declaration
+from storpool_agent.clock import ClockWatch
+from storpool_agent.conditions import Conditions
 from storpool_agent.control import Control
 from storpool_agent.deadline import Deadline
 from storpool_agent.devices.tree import DeviceTree
@@ -51,6 +54,7 @@ from storpool_agent.settings import (
     storpool_access,
     tls_context,
 )
+from storpool_agent.space import Place, SpaceWatch
 from storpool_agent.status import Facts, StatusLine
 from storpool_agent.stop import RELOAD_SIGNAL, STOP_SIGNALS, StopSignal
 from storpool_agent.storpool.cluster import Cluster
@@ -105,6 +109,7 @@ class _Parts:
     status: StatusLine
     reloading: Reloading
     drift_watch: DriftWatch
+    conditions: Conditions
 
 
 def run(settings: Settings, stop: StopSignal, file: Path) -> None:
@@ -184,7 +189,9 @@ def _build(settings: Settings, file: Path) -> _Parts:
             lambda api, token: Cluster(api, token, access.our_id, abandon),
         ),
         images=ImageTools(settings.secondary.web_hosts),
-        secondary=SecondaryStorage(settings.secondary, scratch_dir(settings)),
+        secondary=SecondaryStorage(
+            settings.secondary, scratch_dir(settings), scratch_spare_bytes=settings.watch.scratch_low_bytes
+        ),
         cluster_id=access.cluster_id,
     )
     database = Database(settings.state_dir)
@@ -195,7 +202,7 @@ def _build(settings: Settings, file: Path) -> _Parts:
     outbox = Outbox(journal, publisher)
     lane = Lane("fast", settings.lanes.fast)
     bulk_lane = Lane("bulk", settings.lanes.bulk)
-    jobs = Jobs(host, journal, outbox, lane, bulk_lane)
+    jobs = Jobs(host, journal, outbox, lane, bulk_lane, settings.lanes.max_queued_copies)
     control_lane = Lane("control", CONTROL_WORKERS)
     drift_watch = DriftWatch(host, journal, publisher, settings.watch.drift_s)
     control = Control(host, journal, jobs, control_lane, drift_watch)
@@ -213,14 +220,26 @@ def _build(settings: Settings, file: Path) -> _Parts:
     consumer = Consumer(broker, declaration, intake.receive, shared, jobs.give_back)
     intake.settle, intake.decline = consumer.settle, consumer.decline
     control.gate = consumer
+    clock = ClockWatch()
+    backlog = Backlog(jobs, settings.lanes.max_queued)
+    conditions = Conditions(consumer, database, backlog, SpaceWatch(_places(settings)), clock)
+    intake.taken = conditions.look_at_backlog
     unplugs = Unplugs(host, journal, jobs, outbox)
     hypervisor.on_disks_changed(unplugs.wake)
     watchdog = Watchdog(liveness.registry)
 
-    reloading = Reloading(file, settings, _live(settings, (lane, bulk_lane), consumer, intake, drift_watch))
+    reloading = Reloading(
+        file, settings, _live(settings, (lane, bulk_lane), consumer, intake, drift_watch, jobs, backlog)
+    )
 
     def facts() -> Facts:
-        return _facts(settings.host, jobs, control, (consumer.link, publisher.link), (watchdog, reloading))
+        connected = consumer.link.is_ready and publisher.link.is_ready
+        troubles = [
+            *conditions.troubles,
+            *(f"{loop} is stuck" for loop in watchdog.stuck),
+            *(["the settings could not be reloaded"] if reloading.failed else []),
+        ]
+        return _facts(settings.host, jobs, connected, control.draining, troubles)
 
     return _Parts(
         publisher,
@@ -237,18 +256,25 @@ def _build(settings: Settings, file: Path) -> _Parts:
         hypervisor,
         devices,
         abandon,
-        Housekeeping(journal),
+        Housekeeping(journal, clock),
         Leftovers(host, journal, jobs),
         Reporting(settings.host, jobs, journal, publisher, lambda: publisher.link.is_ready),
         watchdog,
         StatusLine(facts, datetime.now),
         reloading,
         drift_watch,
+        conditions,
     )
 
 
 def _live(
-    settings: Settings, lanes: tuple[Lane, Lane], consumer: Consumer, intake: Intake, drift_watch: DriftWatch
+    settings: Settings,
+    lanes: tuple[Lane, Lane],
+    consumer: Consumer,
+    intake: Intake,
+    drift_watch: DriftWatch,
+    jobs: Jobs,
+    backlog: Backlog,
 ) -> dict[str, Apply]:
     """What takes effect at a reload. A host that has left the queue of all hosts alone may not even look at it."""
     lane, bulk = lanes
@@ -256,6 +282,8 @@ def _live(
         "log.level": lambda new: logs.set_level(new.log.level),
         "lanes.fast": lambda new: lane.resize(new.lanes.fast),
         "lanes.bulk": lambda new: bulk.resize(new.lanes.bulk),
+        "lanes.max_queued": lambda new: setattr(backlog, "max_queued", new.lanes.max_queued),
+        "lanes.max_queued_copies": lambda new: setattr(jobs, "max_queued_copies", new.lanes.max_queued_copies),
         "amqp.allowed_publishers": lambda new: intake.allow(new.amqp.allowed_publishers),
         "watch.drift_s": lambda new: drift_watch.pace(new.watch.drift_s),
     }
@@ -264,11 +292,15 @@ def _live(
     return live
 
 
-def _facts(
-    host: str, jobs: Jobs, control: Control, links: Sequence[Link], watched: tuple[Watchdog, Reloading]
-) -> Facts:
+def _places(settings: Settings) -> list[Place]:
+    return [
+        Place("state_dir", settings.state_dir, settings.watch.state_low_bytes),
+        Place("secondary.scratch_dir", scratch_dir(settings), settings.watch.scratch_low_bytes),
+    ]
+
+
+def _facts(host: str, jobs: Jobs, connected: bool, draining: bool, troubles: Sequence[str]) -> Facts:
     """For systemd's status line."""
-    watchdog, reloading = watched
     unfinished = jobs.unfinished()
     counted = tally(unfinished, monotonic())
     copies = [job.meter.percent for job in unfinished if job.bulk and job.attempt is not None]
@@ -278,12 +310,9 @@ def _facts(
         queued=counted.fast.queued + counted.bulk.queued,
         oldest_s=max(counted.fast.oldest_s, counted.bulk.oldest_s),
         copies=copies,
-        connected=all(link.is_ready for link in links),
-        draining=control.draining,
-        troubles=[
-            *(f"{loop} is stuck" for loop in watchdog.stuck),
-            *(["the settings could not be reloaded"] if reloading.failed else []),
-        ],
+        connected=connected,
+        draining=draining,
+        troubles=troubles,
     )
 
 
@@ -318,6 +347,7 @@ def _start(parts: _Parts) -> None:
     parts.consumer.link.start()
     parts.consumer.link.wait_ready(CONNECT_S)
     parts.drift_watch.start()
+    parts.conditions.start()
 
 
 def _recover(parts: _Parts) -> None:
@@ -337,6 +367,7 @@ def _stop(parts: _Parts) -> None:
     parts.unplugs.stop()
     parts.leftovers.stop()
     parts.housekeeping.stop()
+    parts.conditions.stop()
     parts.drift_watch.stop()
     parts.lane.drain()
     parts.bulk_lane.drain()

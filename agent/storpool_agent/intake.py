@@ -55,6 +55,8 @@ class Intake:
         self._allowed = frozenset(allowed_publishers)
         self.settle: Callable[[Delivery], None] = _not_connected
         self.decline: Callable[[Delivery], None] = _not_connected
+        self.taken: Callable[[], None] = _nobody
+        """Told after each batch, so that what is too much is noticed at once."""
 
     def allow(self, publishers: Collection[str]) -> None:
         """Of what comes from now on. Any thread may call this."""
@@ -78,7 +80,9 @@ class Intake:
                     fresh.append((delivery, parse(delivery.body)))
             except InvalidRequest as problem:
                 self._refuse(delivery, problem)
-        return [*settled, *self._store(fresh)]
+        settled += self._store(fresh)
+        self.taken()
+        return settled
 
     def _authorize(self, delivery: Delivery) -> None:
         """The broker verifies `user_id`; a routing key proves nothing (RabbitMQ 3.10: CC and BCC pass its checks)."""
@@ -207,6 +211,10 @@ def _conflict(request: Request) -> InvalidRequest:
         f"request {request.id} is known with another body; a new command needs a new id",
         request.id,
     )
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
 
 
 def _not_connected(_delivery: Delivery) -> None:

@@ -17,6 +17,7 @@ from storpool_agent.dry_run.host import dry
 from storpool_agent.errors import (
     AgentError,
     Cancelled,
+    HostOverloaded,
     JournalUnavailable,
 )
 from storpool_agent.host import Host
@@ -46,13 +47,16 @@ class Jobs:
     Any thread may call any method.
     """
 
-    def __init__(self, host: Host, journal: Journal, outbox: Outbox, lane: Lane, bulk: Lane) -> None:
+    def __init__(
+        self, host: Host, journal: Journal, outbox: Outbox, lane: Lane, bulk: Lane, max_queued_copies: int = 1 << 30
+    ) -> None:
         """`bulk` is for copies: nothing that takes moments waits behind them."""
         self._host = host
         self._journal = journal
         self._outbox = outbox
         self._lane = lane
         self._bulk = bulk
+        self.max_queued_copies = max_queued_copies
         self._locks = Locks()
         self._mutex = threading.Lock()
         self._jobs: dict[str, Job] = {}
@@ -136,8 +140,12 @@ class Jobs:
 
     def _queue(self, job: Job) -> None:
         request = job.request
+        refusal = self._too_many_copies(job)
         with self._mutex:
             self._jobs[str(request.id)] = job
+        if refusal is not None:
+            self._lane.put(partial(self._run, job, refusal))
+            return
         if job.bulk:
             job.meter.note("queued", None, None)
             self._copy_queued()
@@ -146,6 +154,18 @@ class Jobs:
             self._enter_name(job, named.by_name, partial(self._resolve, job, named))
         else:
             self._enter(job, objects.resolve(named, self._host), partial(self._run, job))
+
+    def _too_many_copies(self, job: Job) -> HostOverloaded | None:
+        """What an earlier run of the agent has accepted was counted then."""
+        if not job.bulk or job.recovered:
+            return None
+        queued = sum(one.attempt is None for one in self.copies())
+        if queued < self.max_queued_copies:
+            return None
+        return HostOverloaded(
+            f"{queued} copies wait on this host already, and it takes no more than that (lanes.max_queued_copies)",
+            queued=queued,
+        )
 
     def alongside(self, keys: frozenset[str], work: Callable[[], None]) -> None:
         """Have something of the agent's own done in turn with the commands for these objects. It raises nothing."""

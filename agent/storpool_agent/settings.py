@@ -101,6 +101,10 @@ class Lanes(_Section):
     """Attach, detach, resize. They wait for others most of the time, so more than cores."""
     bulk: Annotated[int, Field(ge=1, le=64)] = 2
     """Copies; each can use a whole core and all of the disk's bandwidth."""
+    max_queued: Annotated[int, Field(ge=1)] = 1000
+    """Commands but copies that wait here, before more are left in the broker's queue."""
+    max_queued_copies: Annotated[int, Field(ge=1)] = 100
+    """Copies that wait here, before more are refused as `host-overloaded`."""
     any: Annotated[int, Field(ge=0, le=256)] = 4
     """Requests of the queue of all hosts that this one holds at a time, of the fast lane's; 0: none."""
 
@@ -148,6 +152,11 @@ class Watch(_Section):
 
     drift_s: Annotated[float, Field(ge=0, le=86400)] = 300
     """How often it looks where StorPool, the kernel and libvirt do not agree. 0: never, but when it is asked."""
+
+    state_low_bytes: Annotated[int, Field(ge=0)] = 256 << 20
+    """Less room than this for the journal is logged, and in the status line. 0: not watched."""
+    scratch_low_bytes: Annotated[int, Field(ge=0)] = 1 << 30
+    """Likewise for `scratch_dir`; with less, no copy that needs room there begins. 0: not watched."""
 
 
 class Log(_Section):

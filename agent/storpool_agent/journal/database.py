@@ -28,6 +28,9 @@ Failed = Callable[[Exception], None]
 BALLAST_BYTES = 4 * 1024 * 1024
 """Given back to the file system when it is full, so that what runs can still store its replies."""
 
+ROOM_BYTES = 1024 * 1024
+"""What has to be free besides the ballast before a full disk is called one with room."""
+
 LOG_BYTES = 4 * 1024 * 1024
 """SQLite starts its log over after 1,000 pages (its default of wal_autocheckpoint)."""
 
@@ -60,18 +63,32 @@ class Database:
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
         self._committing_since: float | None = None
+        self.is_full = False
+        """A write has found no room; until `make_room` has found some, what is written lives on the ballast."""
         try:
             self._writer = _open(self._path)
             migrate(self._writer)
             self._reader = _open(self._path)
             self._lay_ballast()
             self._lay_log()
+            self._files = {file: _identity(file) for file in (self._path, Path(f"{self._path}-wal"))}
         except (sqlite3.Error, OSError) as error:
             raise _unavailable(self._path, error) from error
 
     @property
     def schema_version(self) -> int:
         return SCHEMA_VERSION
+
+    def is_lost(self) -> bool:
+        """Somebody has removed the file, or put another in its place: what is written now no start will find."""
+        return any(_identity(file) != known for file, known in self._files.items())
+
+    def make_room(self) -> None:
+        """Lay the ballast anew, if there is room for it: then there is room."""
+        status = os.statvfs(self._path.parent)
+        if status.f_bavail * status.f_frsize >= BALLAST_BYTES + ROOM_BYTES:
+            self._lay_ballast()
+            self.is_full = False
 
     def under_way_s(self) -> float:
         """For how long the present commit has been made; 0 when none is."""
@@ -226,9 +243,21 @@ class Database:
             log.warning("journal log not laid", path=str(self._path), reason=str(error))
 
     def _drop_ballast(self, error: sqlite3.Error) -> None:
-        if error.sqlite_errorcode == sqlite3.SQLITE_FULL and self._ballast.exists():
-            self._ballast.unlink(missing_ok=True)
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            return
+        self._ballast.unlink(missing_ok=True)
+        if not self.is_full:
+            self.is_full = True
             log.error("journal full", path=str(self._path), reason=str(error))
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """None: it is not there."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _tell(batch: list[_Waiting[Any]]) -> None:
