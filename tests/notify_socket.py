@@ -21,26 +21,31 @@ class NotifySocket:
             "WATCHDOG_USEC": str(int(watchdog_s * 1_000_000)),
         }
         self.said: list[str] = []
+        self._read = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.bind(str(path))
 
+    def forget(self) -> None:
+        """Leave out what was said so far."""
+        self._take(0)
+        self._read = len(self.said)
+
     def listen(self, for_s: float) -> list[str]:
         """What is said from now on, for so long."""
-        self._take(0)
-        before = len(self.said)
+        self.forget()
+        before = self._read
         self._take(for_s)
+        self._read = len(self.said)
         return self.said[before:]
 
     def until(self, condition: Callable[[str], bool]) -> str:
-        """The first line from now on for which it holds."""
-        self._take(0)
-        seen = len(self.said)
+        """The first line for which it holds, of those that were not looked at yet."""
         give_up_at = time.monotonic() + WAIT_S
         while True:
-            for line in self.said[seen:]:
-                if condition(line):
-                    return line
-            seen = len(self.said)
+            while self._read < len(self.said):
+                self._read += 1
+                if condition(self.said[self._read - 1]):
+                    return self.said[self._read - 1]
             assert time.monotonic() < give_up_at, f"not said; last: {self.said[-5:]}"
             self._take(0.05)
 

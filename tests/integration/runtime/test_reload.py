@@ -49,6 +49,7 @@ def reload(stack: Stack, systemd: NotifySocket, **changes: Mapping[str, Any]) ->
 
 
 def again(stack: Stack, systemd: NotifySocket) -> None:
+    systemd.forget()
     os.kill(stack.agent.pid, signal.SIGHUP)
     systemd.until(lambda line: line == "READY=1")
 
@@ -62,10 +63,12 @@ def test_level_widths_and_publishers_change_at_once(stack: Stack, systemd: Notif
         "log.level",
     ]
     with raw_client(stack.amqp_url) as raw:
-        assert raw.reply(raw.ask({"command": "ping"}))["code"] == "not-authorized"
+        raw.ask({"command": "ping"})
+        raw.wait_for(1)
+        assert raw.received[0].json["code"] == "not-authorized"
         reload(stack, systemd, log={"level": "debug"}, lanes={"fast": 3, "any": 2})
         volumes = [stack.create() for _ in range(3)]
-        stack.storpool.sim.fault({"kind": "delay", "seconds": SLOW_S}, query="VolumeUpdate")
+        stack.storpool.sim.fault({"kind": "delay", "seconds": SLOW_S}, times=3, query="VolumeUpdate")
         for volume in volumes:
             raw.ask({"command": "StorpoolResizeCmd", "volume": volume, "newSizeBytes": 32 * MIB})
         systemd.until(lambda line: "3 commands running" in line)

@@ -342,7 +342,9 @@ def test_a_copy_too_many_is_refused_at_once_and_what_was_accepted_is_not(office:
     free = office.keep_bulk_busy()
     commands = [BackupSnapshot(snapshot=f"s{n}", target=TARGET) for n in range(3)]
     office.submit(commands[0])
-    office.jobs.submit(Request(id=uuid4(), protocol=1, body=commands[1]), 1, recovered=True)
+    recovered = Request(id=uuid4(), protocol=1, body=commands[1])
+    office.scene.journal.accept([Arrival(str(recovered.id), commands[1].command, b"{}", None, None)])
+    office.jobs.submit(recovered, 1, recovered=True)
     assert office.jobs.unfinished()
     refused = office.reply(office.submit(commands[2]))
     assert (refused["code"], refused["retry"], refused["sideEffects"]) == (
