@@ -5,7 +5,6 @@
 import fcntl
 import os
 import signal
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +15,7 @@ from time import monotonic
 import structlog
 from pydantic import SecretStr
 
-from storpool_agent import dispatch, liveness, logs
+from storpool_agent import dispatch, liveness
 from storpool_agent.backlog import Backlog
 from storpool_agent.bus.consumer import Consumer
 from storpool_agent.bus.link import Broker
@@ -40,9 +39,10 @@ from storpool_agent.lanes import Lane
 from storpool_agent.leftovers import Leftovers
 from storpool_agent.notify import notify
 from storpool_agent.outbox import Outbox
+from storpool_agent.oversight import Live, Reader, live_settings, places
 from storpool_agent.pool_file import PoolFile
 from storpool_agent.pools import KnownPools
-from storpool_agent.reloading import Apply, Reloading
+from storpool_agent.reloading import Reloading
 from storpool_agent.reporting import Reporting
 from storpool_agent.secondary.storage import SecondaryStorage
 from storpool_agent.settings import (
@@ -54,11 +54,10 @@ from storpool_agent.settings import (
     storpool_access,
     tls_context,
 )
-from storpool_agent.space import Place, SpaceWatch
-from storpool_agent.status import Facts, StatusLine
+from storpool_agent.space import SpaceWatch
+from storpool_agent.status import StatusLine
 from storpool_agent.stop import RELOAD_SIGNAL, STOP_SIGNALS, StopSignal
 from storpool_agent.storpool.cluster import Cluster
-from storpool_agent.tally import tally
 from storpool_agent.thaws import Thaws
 from storpool_agent.unplugs import Unplugs
 from storpool_agent.watchdog import Watchdog
@@ -222,25 +221,15 @@ def _build(settings: Settings, file: Path) -> _Parts:
     control.gate = consumer
     clock = ClockWatch()
     backlog = Backlog(jobs, settings.lanes.max_queued)
-    conditions = Conditions(consumer, database, backlog, SpaceWatch(_places(settings)), clock)
+    conditions = Conditions(consumer, database, backlog, SpaceWatch(places(settings)), clock)
     intake.taken = conditions.look_at_backlog
     unplugs = Unplugs(host, journal, jobs, outbox)
     hypervisor.on_disks_changed(unplugs.wake)
     watchdog = Watchdog(liveness.registry)
-
-    reloading = Reloading(
-        file, settings, _live(settings, (lane, bulk_lane), consumer, intake, drift_watch, jobs, backlog)
-    )
-
-    def facts() -> Facts:
-        connected = consumer.link.is_ready and publisher.link.is_ready
-        troubles = [
-            *conditions.troubles,
-            *(f"{loop} is stuck" for loop in watchdog.stuck),
-            *(["the settings could not be reloaded"] if reloading.failed else []),
-        ]
-        return _facts(settings.host, jobs, connected, control.draining, troubles)
-
+    live = live_settings(settings, Live(lane, bulk_lane, consumer, intake, drift_watch, jobs, backlog))
+    reloading = Reloading(file, settings, live)
+    links = (consumer.link, publisher.link)
+    facts = Reader(settings.host, jobs, control, links, conditions, watchdog, reloading).facts
     return _Parts(
         publisher,
         consumer,
@@ -264,55 +253,6 @@ def _build(settings: Settings, file: Path) -> _Parts:
         reloading,
         drift_watch,
         conditions,
-    )
-
-
-def _live(
-    settings: Settings,
-    lanes: tuple[Lane, Lane],
-    consumer: Consumer,
-    intake: Intake,
-    drift_watch: DriftWatch,
-    jobs: Jobs,
-    backlog: Backlog,
-) -> dict[str, Apply]:
-    """What takes effect at a reload. A host that has left the queue of all hosts alone may not even look at it."""
-    lane, bulk = lanes
-    live: dict[str, Apply] = {
-        "log.level": lambda new: logs.set_level(new.log.level),
-        "lanes.fast": lambda new: lane.resize(new.lanes.fast),
-        "lanes.bulk": lambda new: bulk.resize(new.lanes.bulk),
-        "lanes.max_queued": lambda new: setattr(backlog, "max_queued", new.lanes.max_queued),
-        "lanes.max_queued_copies": lambda new: setattr(jobs, "max_queued_copies", new.lanes.max_queued_copies),
-        "amqp.allowed_publishers": lambda new: intake.allow(new.amqp.allowed_publishers),
-        "watch.drift_s": lambda new: drift_watch.pace(new.watch.drift_s),
-    }
-    if settings.lanes.any:
-        live["lanes.any"] = lambda new: consumer.share(new.lanes.any)
-    return live
-
-
-def _places(settings: Settings) -> list[Place]:
-    return [
-        Place("state_dir", settings.state_dir, settings.watch.state_low_bytes),
-        Place("secondary.scratch_dir", scratch_dir(settings), settings.watch.scratch_low_bytes),
-    ]
-
-
-def _facts(host: str, jobs: Jobs, connected: bool, draining: bool, troubles: Sequence[str]) -> Facts:
-    """For systemd's status line."""
-    unfinished = jobs.unfinished()
-    counted = tally(unfinished, monotonic())
-    copies = [job.meter.percent for job in unfinished if job.bulk and job.attempt is not None]
-    return Facts(
-        host=host,
-        running=counted.fast.running,
-        queued=counted.fast.queued + counted.bulk.queued,
-        oldest_s=max(counted.fast.oldest_s, counted.bulk.oldest_s),
-        copies=copies,
-        connected=connected,
-        draining=draining,
-        troubles=troubles,
     )
 
 

@@ -65,7 +65,7 @@ class Conditions:
         self._held: set[str] = set()
         self._mutex = threading.Lock()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="conditions")
+        self._thread = threading.Thread(target=self._run, name="conditions", daemon=True)
 
     @property
     def troubles(self) -> tuple[str, ...]:

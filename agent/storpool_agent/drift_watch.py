@@ -21,6 +21,10 @@ from storpool_commands.control import Drift, DriftReport
 from storpool_commands.envelope import Event
 
 LOOK_TIMEOUT_S = 30.0
+FIRST_S = 10.0
+"""After a boot libvirt and StorPool may come up with the agent."""
+STOP_S = 1.0
+"""A look that hangs is not waited for: it changes nothing."""
 DRIFT = "drift"
 
 log = structlog.get_logger()
@@ -54,7 +58,7 @@ class DriftWatch:
         self._failure: str | None = None
         self._woken = threading.Event()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name=DRIFT)
+        self._thread = threading.Thread(target=self._run, name=DRIFT, daemon=True)
         self.findings: Sequence[Drift] = ()
         self.scanned_at: datetime | None = None
         """When the last complete look was begun; None before the first."""
@@ -65,7 +69,7 @@ class DriftWatch:
     def stop(self) -> None:
         self._stopping = True
         self._woken.set()
-        self._thread.join(LOOK_TIMEOUT_S)
+        self._thread.join(STOP_S)
 
     def pace(self, interval_s: float) -> None:
         """Look this often from now on."""
@@ -89,11 +93,12 @@ class DriftWatch:
         """It waits for StorPool and libvirt when it does not wait for its time."""
         with liveness.registry.loop(DRIFT) as loop:
             loop.waits()
+            self._woken.wait(min(self._interval_s, FIRST_S) or None)
             while not self._stopping:
+                self._woken.clear()
                 if self._interval_s:
                     self.scan()
                 self._woken.wait(self._interval_s or None)
-                self._woken.clear()
 
     def scan(self) -> None:
         """One look, compared with the one before."""

@@ -54,7 +54,11 @@ class _Turning(threading.Thread):
 
     def run(self) -> None:
         with liveness.registry.loop(self.name) as loop:
-            timer = libvirt.virEventAddTimeout(int(liveness.BEAT_S * 1000), lambda *_: loop.turns(), None)
+
+            def show_life(_timer: int, _opaque: Any) -> None:
+                loop.turns()
+
+            timer = libvirt.virEventAddTimeout(int(liveness.BEAT_S * 1000), show_life, None)
             while not self._ending:
                 libvirt.virEventRunDefaultImpl()
             libvirt.virEventRemoveTimeout(timer)

@@ -71,7 +71,8 @@ class Database:
             self._reader = _open(self._path)
             self._lay_ballast()
             self._lay_log()
-            self._files = {file: _identity(file) for file in (self._path, Path(f"{self._path}-wal"))}
+            files = (self._path, Path(f"{self._path}-wal"))
+            self._files = {file: known for file in files if (known := _identity(file)) is not None}
         except (sqlite3.Error, OSError) as error:
             raise _unavailable(self._path, error) from error
 
@@ -85,10 +86,12 @@ class Database:
 
     def make_room(self) -> None:
         """Lay the ballast anew, if there is room for it: then there is room."""
-        status = os.statvfs(self._path.parent)
-        if status.f_bavail * status.f_frsize >= BALLAST_BYTES + ROOM_BYTES:
-            self._lay_ballast()
-            self.is_full = False
+        try:
+            status = os.statvfs(self._path.parent)
+            if status.f_bavail * status.f_frsize >= BALLAST_BYTES + ROOM_BYTES:
+                self.is_full = not self._lay_ballast()
+        except OSError as error:
+            log.debug("space not known", path=str(self._path), reason=str(error))
 
     def under_way_s(self) -> float:
         """For how long the present commit has been made; 0 when none is."""
@@ -213,8 +216,8 @@ class Database:
         except Exception as error:  # noqa: BLE001 - it belongs to the thread that waits, which raises it
             one.error = error
 
-    def _lay_ballast(self) -> None:
-        """A journal on a full disk opens without ballast; the next start lays it."""
+    def _lay_ballast(self) -> bool:
+        """A journal on a full disk opens without ballast; the next start lays it. Whether it is there."""
         handle = os.open(self._ballast, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
             os.posix_fallocate(handle, 0, BALLAST_BYTES)
@@ -222,8 +225,10 @@ class Database:
             if error.errno != errno.ENOSPC:
                 raise
             log.warning("journal ballast missing", path=str(self._ballast), reason=str(error))
+            return False
         finally:
             os.close(handle)
+        return True
 
     def _lay_log(self) -> None:
         """Grow the log to the size at which it starts over, so that no commit has to.
@@ -252,10 +257,10 @@ class Database:
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
-    """None: it is not there."""
+    """None: it is not there, or its file system does not say."""
     try:
         status = file.stat()
-    except FileNotFoundError:
+    except OSError:
         return None
     return status.st_dev, status.st_ino
 
