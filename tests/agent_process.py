@@ -45,6 +45,8 @@ class AgentProcess:
         self.state_dir = directory / "state"
         self.config = directory / "agent.toml"
         self.log_file = directory / "agent.log"
+        self.environment: Mapping[str, str] = {}
+        """Over this process's own, from the next start on."""
         self.configure(settings)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -63,7 +65,7 @@ class AgentProcess:
         return self._process.pid
 
     def start(self, *, crash_at: str | None = None, wait: bool = True) -> None:
-        environment = {**os.environ, **({CRASH_VARIABLE: crash_at} if crash_at else {})}
+        environment = {**os.environ, **self.environment, **({CRASH_VARIABLE: crash_at} if crash_at else {})}
         before = len(self.events("ready"))
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(

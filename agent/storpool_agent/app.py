@@ -4,8 +4,10 @@
 
 import fcntl
 import os
-import threading
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -13,17 +15,21 @@ from time import monotonic
 
 import structlog
 
-from storpool_agent import dispatch, metrics, readings
+from storpool_agent import dispatch, liveness, metrics, readings
+from storpool_agent.backlog import Backlog
 from storpool_agent.bus.consumer import Consumer
 from storpool_agent.bus.link import Broker
 from storpool_agent.bus.publisher import Publisher
 from storpool_agent.bus.topology import Declaration
+from storpool_agent.clock import ClockWatch
+from storpool_agent.conditions import Conditions
 from storpool_agent.control import Control
 from storpool_agent.deadline import Deadline
 from storpool_agent.devices.tree import DeviceTree
 from storpool_agent.domains.hypervisor import Hypervisor
+from storpool_agent.drift_watch import DriftWatch
 from storpool_agent.exposition import Exposition
-from storpool_agent.health import Health, ended
+from storpool_agent.health import Health
 from storpool_agent.host import Host, Pool
 from storpool_agent.housekeeping import Housekeeping
 from storpool_agent.images.tools import ImageTools
@@ -35,9 +41,11 @@ from storpool_agent.lanes import Lane
 from storpool_agent.leftovers import Leftovers
 from storpool_agent.notify import notify
 from storpool_agent.outbox import Outbox
+from storpool_agent.oversight import Live, Reader, live_settings, places
 from storpool_agent.pool_file import PoolFile
 from storpool_agent.pools import KnownPools
 from storpool_agent.publishers import Publishers
+from storpool_agent.reloading import Reloading
 from storpool_agent.reporting import Reporting
 from storpool_agent.secondary.storage import SecondaryStorage
 from storpool_agent.settings import (
@@ -50,10 +58,13 @@ from storpool_agent.settings import (
     storpool_access,
     tls_context,
 )
-from storpool_agent.stop import StopSignal
+from storpool_agent.space import SpaceWatch
+from storpool_agent.status import StatusLine
+from storpool_agent.stop import RELOAD_SIGNAL, STOP_SIGNALS, StopSignal
 from storpool_agent.storpool.cluster import Cluster
 from storpool_agent.thaws import Thaws
 from storpool_agent.unplugs import Unplugs
+from storpool_agent.watchdog import Watchdog
 from storpool_commands.parse import parse_request
 
 log = structlog.get_logger()
@@ -67,24 +78,11 @@ END_COPIES_S = 15.0
 """How long the tools of running copies may take to end; a copy is begun again by the next start."""
 FLUSH_S = 5.0
 """How long the broker may take to confirm the last replies; what it has not is sent by the next start."""
-
+LOOK_S = 1.0
+"""How often the main thread looks at the others, to tell systemd."""
 
 CONTROL_WORKERS = 2
 """Threads for control commands that ask StorPool or libvirt."""
-
-LOOPS = (
-    "bus/",
-    "libvirt/link",
-    "outbox",
-    "progress",
-    "unplugs",
-    "leftovers",
-    "housekeeping",
-    "fast_",
-    "bulk_",
-    "control_",
-)
-"""How the names of threads begin that live as long as the agent."""
 
 
 class AlreadyRunning(Exception):
@@ -112,27 +110,57 @@ class _Parts:
     reporting: Reporting
     health: Health
     exposition: Exposition
+    watchdog: Watchdog
+    status: StatusLine
+    reloading: Reloading
+    drift_watch: DriftWatch
+    conditions: Conditions
 
 
-def run(settings: Settings, stop: StopSignal) -> None:
-    """Serve until a stop signal. Raises SettingsInvalid, AlreadyRunning and JournalUnavailable before anything runs."""
+def run(settings: Settings, stop: StopSignal, file: Path) -> None:
+    """Serve until a stop signal; at SIGHUP the settings are read again from the file.
+
+    Raises SettingsInvalid, AlreadyRunning and JournalUnavailable before anything runs.
+    """
     started = monotonic()
     log.info("starting", version=dispatch.VERSION, host=settings.host, pid=os.getpid())
     lock = _lock(settings.state_dir)
     try:
-        parts = _build(settings)
+        parts = _build(settings, file)
         parts.exposition.start()
         _start(parts)
         notify("READY=1", f"STATUS=serving {settings.host}")
         log.info("ready", took_s=round(monotonic() - started, 3), broker=parts.consumer.link.is_ready)
-        number = stop.wait()
+        number = _serve(parts, stop)
         notify("STOPPING=1", "STATUS=finishing what runs")
         log.info("stopping", signal=number.name)
         parts.health.end()
-        _stop(parts)
+        _end(parts, stop)
         log.info("stopped")
     finally:
         os.close(lock)
+
+
+def _serve(parts: _Parts, stop: StopSignal) -> signal.Signals:
+    """Until a signal to stop, which is returned."""
+    while True:
+        number = stop.wait(LOOK_S)
+        if number in STOP_SIGNALS:
+            return signal.Signals(number)
+        if number is RELOAD_SIGNAL:
+            parts.reloading.reload()
+        parts.watchdog.look()
+        parts.status.look()
+
+
+def _end(parts: _Parts, stop: StopSignal) -> None:
+    """The parts are stopped in a thread of its own: systemd is told meanwhile that those which still run do."""
+    with ThreadPoolExecutor(1, "stop") as executor:
+        stopped = executor.submit(_stop, parts)
+        while not stopped.done():
+            stop.wait(LOOK_S)
+            parts.watchdog.look()
+    stopped.result()
 
 
 def _lock(state_dir: Path) -> int:
@@ -150,7 +178,7 @@ def _lock(state_dir: Path) -> int:
     return handle
 
 
-def _build(settings: Settings) -> _Parts:
+def _build(settings: Settings, file: Path) -> _Parts:
     abandon = Event()
     access = storpool_access(settings.storpool)
     hypervisor = Hypervisor(settings.libvirt.uri, abandon)
@@ -168,19 +196,23 @@ def _build(settings: Settings) -> _Parts:
             lambda api, token: Cluster(api, token, access.our_id, abandon),
         ),
         images=ImageTools(settings.secondary.web_hosts),
-        secondary=SecondaryStorage(settings.secondary, scratch_dir(settings)),
+        secondary=SecondaryStorage(
+            settings.secondary, scratch_dir(settings), scratch_spare_bytes=settings.watch.scratch_low_bytes
+        ),
         cluster_id=access.cluster_id,
     )
     database = Database(settings.state_dir)
+    liveness.registry.watch("journal", database.under_way_s)
     journal = Journal(database, settings.host)
     broker = _broker(settings)
     publisher = Publisher(broker, broker.username)
     outbox = Outbox(journal, publisher)
     lane = Lane("fast", settings.lanes.fast)
     bulk_lane = Lane("bulk", settings.lanes.bulk)
-    jobs = Jobs(host, journal, outbox, lane, bulk_lane)
+    jobs = Jobs(host, journal, outbox, lane, bulk_lane, settings.lanes.max_queued_copies)
     control_lane = Lane("control", CONTROL_WORKERS)
-    control = Control(host, journal, jobs, control_lane)
+    drift_watch = DriftWatch(host, journal, publisher, settings.watch.drift_s)
+    control = Control(host, journal, jobs, control_lane, drift_watch)
     intake = Intake(
         settings.host,
         journal,
@@ -195,6 +227,10 @@ def _build(settings: Settings) -> _Parts:
     consumer = Consumer(broker, declaration, intake.receive, shared, jobs.give_back)
     intake.settle, intake.decline = consumer.settle, consumer.decline
     control.gate = consumer
+    clock = ClockWatch()
+    backlog = Backlog(jobs, settings.lanes.max_queued)
+    conditions = Conditions(consumer, database, backlog, SpaceWatch(places(settings)), clock)
+    intake.taken = conditions.look_at_backlog
     unplugs = Unplugs(host, journal, jobs, outbox)
     health = Health()
     health.needed("start", lambda: "it is starting")
@@ -209,9 +245,15 @@ def _build(settings: Settings) -> _Parts:
         journal=journal,
         database=database,
         state_dir=settings.state_dir,
+        drift_watch=drift_watch,
     )
     metrics.built(settings.host, dispatch.VERSION)
     hypervisor.on_disks_changed(unplugs.wake)
+    watchdog = Watchdog(liveness.registry)
+    live = live_settings(settings, Live(lane, bulk_lane, consumer, intake, drift_watch, jobs, backlog))
+    reloading = Reloading(file, settings, live)
+    links = (consumer.link, publisher.link)
+    facts = Reader(settings.host, jobs, control, links, conditions, watchdog, reloading).facts
     return _Parts(
         publisher,
         consumer,
@@ -227,11 +269,16 @@ def _build(settings: Settings) -> _Parts:
         hypervisor,
         devices,
         abandon,
-        Housekeeping(journal),
+        Housekeeping(journal, clock),
         Leftovers(host, journal, jobs),
         Reporting(settings.host, jobs, journal, publisher, lambda: publisher.link.is_ready),
         health,
         Exposition(listen_address(settings.metrics), health),
+        watchdog,
+        StatusLine(facts, datetime.now),
+        reloading,
+        drift_watch,
+        conditions,
     )
 
 
@@ -265,8 +312,8 @@ def _start(parts: _Parts) -> None:
     parts.housekeeping.start()
     parts.consumer.link.start()
     parts.consumer.link.wait_ready(CONNECT_S)
-    loops = [thread for thread in threading.enumerate() if thread.name.startswith(LOOPS)]
-    parts.health.vital("loops", lambda: ended(loops))
+    parts.drift_watch.start()
+    parts.conditions.start()
     parts.health.needed("start", lambda: None)
 
 
@@ -288,6 +335,8 @@ def _stop(parts: _Parts) -> None:
     parts.unplugs.stop()
     parts.leftovers.stop()
     parts.housekeeping.stop()
+    parts.conditions.stop()
+    parts.drift_watch.stop()
     parts.lane.drain()
     parts.bulk_lane.drain()
     parts.control_lane.drain()

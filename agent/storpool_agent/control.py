@@ -12,14 +12,14 @@ from typing import Protocol, assert_never
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from storpool_agent import dispatch, drift, logs, metrics, picture, tracing
+from storpool_agent import dispatch, draining, logs, metrics, picture, tracing
 from storpool_agent.deadline import Deadline
+from storpool_agent.drift_watch import DriftWatch
 from storpool_agent.errors import AgentError, TooLate, UnknownRequest
 from storpool_agent.host import Host
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Journal, Record
 from storpool_agent.lanes import Lane
-from storpool_agent.notify import notify
 from storpool_commands.catalogue import Result
 from storpool_commands.control import (
     CancelCommand,
@@ -27,7 +27,6 @@ from storpool_commands.control import (
     CommandStatus,
     Drain,
     Drained,
-    DriftReport,
     GetDriftReport,
     ListAttachments,
     ListCommands,
@@ -63,14 +62,16 @@ class Gate(Protocol):
 class Control:
     """Called by the consumer's thread, which nothing here keeps waiting for StorPool or libvirt."""
 
-    def __init__(self, host: Host, journal: Journal, jobs: Jobs, lane: Lane) -> None:
+    def __init__(self, host: Host, journal: Journal, jobs: Jobs, lane: Lane, drift: DriftWatch) -> None:
         """`lane` is for these commands alone: they must not wait behind attaches and copies."""
         self._host = host
         self._journal = journal
         self._jobs = jobs
         self._lane = lane
+        self._drift = drift
         self.gate: Gate | None = None
         """Set before the first request comes."""
+        self.draining = False
 
     def answer(self, request: ControlRequest, say: Say, publisher: str | None = None) -> None:
         """Have the reply said once, whatever happens, in this thread or another."""
@@ -79,7 +80,8 @@ class Control:
             case ListAttachments() | GetDriftReport():
                 self._lane.put(reply)
             case Drain(on=True):
-                self._gate().pause(reply)
+                self.draining = True
+                self._gate().pause(partial(self._lane.put, reply))
             case _:
                 reply()
 
@@ -137,7 +139,7 @@ class Control:
             case ListAttachments():
                 return self._attachments()
             case GetDriftReport():
-                return self._drift()
+                return self._drift.report()
             case Drain():
                 return self._drain(command)
             case SetLogLevel():
@@ -160,22 +162,15 @@ class Control:
             ]
         )
 
-    def _drift(self) -> DriftReport:
-        """Two looks: commands run meanwhile, and what one of them is just about to change is no drift."""
-        deadline = Deadline.after(LOOK_TIMEOUT_S)
-        found = drift.drifts(picture.take(self._host, self._journal, deadline))
-        if found:
-            found = drift.lasting(found, drift.drifts(picture.take(self._host, self._journal, deadline)))
-        metrics.drift_found(found)
-        return DriftReport(drifts=found)
-
     def _drain(self, command: Drain) -> Drained:
-        if not command.on:
+        if command.on:
+            drained = draining.drained(self._host, self._journal, self._jobs)
+        else:
+            self.draining = False
             self._gate().resume()
-        unfinished = self._jobs.unfinished()
-        log.info("drain", on=command.on, unfinished=unfinished)
-        notify("STATUS=drained: takes no commands" if command.on else f"STATUS=serving {self._host.name}")
-        return Drained(draining=command.on, unfinished=unfinished)
+            drained = Drained(draining=False, quiet=False, unfinished=len(self._jobs.unfinished()))
+        log.info("drain", on=command.on, unfinished=drained.unfinished, quiet=drained.quiet)
+        return drained
 
     def _gate(self) -> Gate:
         if self.gate is None:

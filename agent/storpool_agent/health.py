@@ -6,7 +6,7 @@ The app registers them; /healthz, /readyz, the metrics and the watchdog all ask 
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import structlog
 
@@ -64,9 +64,3 @@ def _ask(name: str, look: Look) -> str | None:
     except Exception:
         log.exception("crashed", check=name)
         return "the check itself has a defect; the log has its traceback"
-
-
-def ended(threads: Iterable[threading.Thread]) -> str | None:
-    """A `Look` at threads that live as long as the agent."""
-    names = [thread.name for thread in threads if not thread.is_alive()]
-    return f"ended before its time: {', '.join(names)}; the log says why" if names else None

@@ -58,6 +58,8 @@ class Intake:
         """Another one may be set at any time: it counts from the next batch on."""
         self.settle: Callable[[Delivery], None] = _not_connected
         self.decline: Callable[[Delivery], None] = _not_connected
+        self.taken: Callable[[], None] = _nobody
+        """Told after each batch, so that what is too much is noticed at once."""
 
     def receive(self, batch: Sequence[Delivery]) -> Sequence[Delivery]:
         """Take a batch; what is returned may be acked.
@@ -75,7 +77,9 @@ class Intake:
                     fresh.append((delivery, request))
                 case None:
                     pass  # it is refused
-        return [*settled, *self._store(fresh)]
+        settled += self._store(fresh)
+        self.taken()
+        return settled
 
     def _read(self, delivery: Delivery) -> Request | ControlRequest | None:
         """None for what this host does not take, or not from its publisher; that is refused then.
@@ -250,6 +254,10 @@ def _conflict(request: Request) -> InvalidRequest:
         f"request {request.id} is known with another body; a new command needs a new id",
         request.id,
     )
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
 
 
 def _not_connected(_delivery: Delivery) -> None:

@@ -18,6 +18,7 @@ from storpool_agent.dry_run.host import dry
 from storpool_agent.errors import (
     AgentError,
     Cancelled,
+    HostOverloaded,
     JournalUnavailable,
 )
 from storpool_agent.host import Host
@@ -47,13 +48,16 @@ class Jobs:
     Any thread may call any method.
     """
 
-    def __init__(self, host: Host, journal: Journal, outbox: Outbox, lane: Lane, bulk: Lane) -> None:
+    def __init__(
+        self, host: Host, journal: Journal, outbox: Outbox, lane: Lane, bulk: Lane, max_queued_copies: int = 1 << 30
+    ) -> None:
         """`bulk` is for copies: nothing that takes moments waits behind them."""
         self._host = host
         self._journal = journal
         self._outbox = outbox
         self._lane = lane
         self._bulk = bulk
+        self.max_queued_copies = max_queued_copies
         self._locks = Locks()
         self._mutex = threading.Lock()
         self._jobs: dict[str, Job] = {}
@@ -145,8 +149,12 @@ class Jobs:
 
     def _queue(self, job: Job) -> None:
         request = job.request
+        refusal = self._too_many_copies(job)
         with self._mutex:
             self._jobs[str(request.id)] = job
+        if refusal is not None:
+            self._lane.put(partial(self._run, job, refusal))
+            return
         if job.bulk:
             job.meter.note("queued", None, None)
             self._copy_queued()
@@ -155,6 +163,18 @@ class Jobs:
             self._enter_name(job, named.by_name, partial(self._resolve, job, named))
         else:
             self._enter(job, objects.resolve(named, self._host), partial(self._run, job))
+
+    def _too_many_copies(self, job: Job) -> HostOverloaded | None:
+        """What an earlier run of the agent has accepted was counted then."""
+        if not job.bulk or job.recovered:
+            return None
+        queued = sum(one.attempt is None for one in self.copies())
+        if queued < self.max_queued_copies:
+            return None
+        return HostOverloaded(
+            f"{queued} copies wait on this host already, and it takes no more than that (lanes.max_queued_copies)",
+            queued=queued,
+        )
 
     def alongside(self, keys: frozenset[str], work: Callable[[], None]) -> None:
         """Have something of the agent's own done in turn with the commands for these objects. It raises nothing."""
@@ -192,14 +212,14 @@ class Jobs:
         self._settle(job)
         return "cancelled"
 
-    def unfinished(self) -> int:
-        """How many requests are accepted and have no reply yet."""
-        return sum(self.by_state().values())
+    def unfinished(self) -> Sequence[Job]:
+        """The requests that are accepted and have no reply yet, in order of arrival."""
+        with self._mutex:
+            return [job for job in self._jobs.values() if not (job.over or job.replied)]
 
     def by_state(self, *, copies: bool = False) -> dict[str, int]:
-        """Likewise, by whether they run or wait for their turn; or the copies of them alone."""
-        with self._mutex:
-            jobs = [job for job in self._jobs.values() if not (job.over or job.replied) and (job.bulk or not copies)]
+        """How many of them run, and how many wait for their turn; or of the copies among them alone."""
+        jobs = [job for job in self.unfinished() if job.bulk or not copies]
         running = sum(job.attempt is not None for job in jobs)
         return {"running": running, "waiting": len(jobs) - running}
 
@@ -212,8 +232,7 @@ class Jobs:
 
     def copies(self) -> Sequence[Job]:
         """The copies that run, or wait for their turn."""
-        with self._mutex:
-            return [job for job in self._jobs.values() if job.bulk and not (job.over or job.replied)]
+        return [job for job in self.unfinished() if job.bulk]
 
     def progress(self, request_id: str) -> JobProgress | None:
         """How far a running copy is."""
@@ -306,7 +325,7 @@ class Jobs:
                 kind = DryAttempt if job.request.dry_run else Attempt
                 turns = HeldTurns(self._locks, job.turns)
                 job.attempt = kind(job.request, self._journal, job.attempts + 1, turns, job.moved, job.span)
-                metrics.command_waited(job.lane, monotonic() - job.since)
+                metrics.command_waited(job.lane, monotonic() - job.queued_at)
                 if job.bulk:
                     job.meter.note("preparing", None, None)
                     _ = job.attempt.interrupt  # there before anybody can want to end it

@@ -7,7 +7,7 @@ from threading import Event, Thread
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from storpool_agent import tracing
+from storpool_agent import liveness, tracing
 from storpool_agent.errors import AgentError
 from storpool_agent.handlers import temporaries
 from storpool_agent.host import Host
@@ -47,11 +47,14 @@ class Leftovers:
         self._interrupt.close()
 
     def _run(self) -> None:
+        """It waits for StorPool and for servers when it does not wait for something to do."""
         some_left = False
-        while self._interrupt.reason is None:
-            self._woken.wait(AGAIN_S if some_left else None)
-            self._woken.clear()
-            some_left = self._look()
+        with liveness.registry.loop("leftovers") as loop:
+            loop.waits()
+            while self._interrupt.reason is None:
+                self._woken.wait(AGAIN_S if some_left else None)
+                self._woken.clear()
+                some_left = self._look()
 
     def _look(self) -> bool:
         """Whether anything is left to be taken away."""

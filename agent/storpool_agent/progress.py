@@ -60,6 +60,14 @@ class Meter:
                 stalled_s=round(still_s, 1) if done is not None and still_s >= STALLED_S else None,
             )
 
+    @property
+    def percent(self) -> int | None:
+        """Of the present phase, where that is known."""
+        reading = self.read()
+        if reading is None or reading.bytes_done is None or not reading.bytes_total:
+            return None
+        return min(100, 100 * reading.bytes_done // reading.bytes_total)
+
     def _rate(self, now: float) -> int | None:
         first_at, first = self._seen[0]
         last_at, last = self._seen[-1]

@@ -133,6 +133,10 @@ class Lanes(_Section):
     """Attach, detach, resize. They wait for others most of the time, so more than cores."""
     bulk: Annotated[int, Field(ge=1, le=64)] = 2
     """Copies; each can use a whole core and all of the disk's bandwidth."""
+    max_queued: Annotated[int, Field(ge=1)] = 1000
+    """Commands but copies that wait here, before more are left in the broker's queue."""
+    max_queued_copies: Annotated[int, Field(ge=1)] = 100
+    """Copies that wait here, before more are refused as `host-overloaded`."""
     any: Annotated[int, Field(ge=0, le=256)] = 4
     """Requests of the queue of all hosts that this one holds at a time, of the fast lane's; 0: none."""
 
@@ -199,6 +203,18 @@ class Metrics(_Section):
     """Address and port; empty: nothing is served. Port 0: one that is free, which the log tells."""
 
 
+class Watch(_Section):
+    """What the agent looks after without being asked."""
+
+    drift_s: Annotated[float, Field(ge=0, le=86400)] = 300
+    """How often it looks where StorPool, the kernel and libvirt do not agree. 0: never, but when it is asked."""
+
+    state_low_bytes: Annotated[int, Field(ge=0)] = 256 << 20
+    """Less room than this for the journal is logged, and in the status line. 0: not watched."""
+    scratch_low_bytes: Annotated[int, Field(ge=0)] = 1 << 30
+    """Likewise for `scratch_dir`; with less, no copy that needs room there begins. 0: not watched."""
+
+
 class Log(_Section):
     format: Literal["auto", "json", "console"] = "auto"
     """`auto`: for people on a terminal, JSON otherwise."""
@@ -226,6 +242,7 @@ class Settings(BaseSettings):
     lanes: Lanes = Lanes()
     secondary: Secondary = Secondary()
     metrics: Metrics = Metrics()
+    watch: Watch = Watch()
     log: Log = Log()
 
     @classmethod
@@ -393,6 +410,7 @@ def effective(settings: Settings) -> dict[str, str]:
         ("lanes", settings.lanes),
         ("secondary", settings.secondary),
         ("metrics", settings.metrics),
+        ("watch", settings.watch),
         ("log", settings.log),
     ):
         found |= {f"{name}.{key}": _shown(value) for key, value in section}

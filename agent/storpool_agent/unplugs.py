@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import structlog
 
-from storpool_agent import tracing
+from storpool_agent import liveness, tracing
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import AgentError, VolumeNotFound
 from storpool_agent.handlers import labelling
@@ -59,13 +59,16 @@ class Unplugs:
 
     def _run(self) -> None:
         waiting = True
-        while not self._stopped:
-            try:
-                vm = self._wakes.get(timeout=FALLBACK_S if waiting else None)
-            except queue.Empty:
-                vm = None
-            if not self._stopped:
-                waiting = self._look(vm)
+        with liveness.registry.loop("unplugs") as loop:
+            while not self._stopped:
+                loop.waits()
+                try:
+                    vm = self._wakes.get(timeout=FALLBACK_S if waiting else None)
+                except queue.Empty:
+                    vm = None
+                loop.turns()
+                if not self._stopped:
+                    waiting = self._look(vm)
 
     def _look(self, vm: str | None) -> bool:
         """Have each pending unplug looked at in its turn; true if there are any."""

@@ -44,6 +44,9 @@ class Delivery:
     """How often the broker had given it to somebody before, who did not ack it (quorum queues)."""
 
 
+DRAIN = "drain"
+"""The reason that a drain is; a restart ends it."""
+
 Settled = Sequence[Delivery]
 Receive = Callable[[Sequence[Delivery]], Settled]
 
@@ -68,15 +71,17 @@ class Consumer:
         self._channel: Channel | None = None
         self._consumers: dict[str, str] = {}
         """Queue -> consumer tag."""
-        self._paused = False
+        self._held: set[str] = set()
+        """Why no commands are taken."""
+        self._cancelled = False
         self._told_lost = lost
         self.link = Link("in", broker, self._opened, self._lost)
         self._shared = SharedQueue(self.link, prefetch_shared, partial(self._deliver, control=False, shared=True))
 
     @property
-    def paused(self) -> bool:
-        """Commands are left in their queues."""
-        return self._paused
+    def held(self) -> frozenset[str]:
+        """Why commands are left in their queues; nothing: they are taken."""
+        return frozenset(self._held)
 
     def settle(self, delivery: Delivery) -> None:
         """Ack a delivery that `receive` kept back. Any thread may call this."""
@@ -96,7 +101,41 @@ class Consumer:
         Called in the consumer's own thread, as `receive` is, and so is `paused`: when what had arrived is handed
         on, and nothing more will come. A connection that is lost just then takes it with it.
         """
-        self._paused = True
+        self._held.add(DRAIN)
+        self._take_none(paused)
+
+    def resume(self) -> None:
+        """Take commands again, unless they are held for another reason. Called in the consumer's own thread."""
+        self._held.discard(DRAIN)
+        if not self._held:
+            self._take()
+
+    def hold(self, reason: str) -> None:
+        """As `pause`, for a reason of the agent's own. Any thread may call this, also again."""
+        self._held.add(reason)
+        self.link.call(self._follow)
+
+    def release(self, reason: str) -> None:
+        """The reason is gone. Any thread may call this, also again."""
+        self._held.discard(reason)
+        self.link.call(self._follow)
+
+    def share(self, requests: int) -> None:
+        """Hold at most so many of the queue of all hosts; 0: none. Not for a host that left it alone at its start.
+
+        Any thread may call this.
+        """
+        self._shared.prefetch = requests
+        self.link.call(self._shared.refresh)
+
+    def _follow(self) -> None:
+        """Before the link is ready nothing is taken: its set-up comes here in its end."""
+        if self._held:
+            self._take_none(_nothing)
+        elif self.link.is_ready and not self._cancelled:
+            self._take()
+
+    def _take_none(self, paused: Callable[[], None]) -> None:
         host_queue = self._declaration.host_queue
         waiting = {host_queue, topology.ANY_QUEUE}
         self._shared.pause(partial(self._no_more, waiting, topology.ANY_QUEUE, paused))
@@ -107,9 +146,7 @@ class Consumer:
         else:
             self._channel.basic_cancel(tag, callback=over)
 
-    def resume(self) -> None:
-        """Take commands again. Called in the consumer's own thread."""
-        self._paused = False
+    def _take(self) -> None:
         self._shared.resume()
         host_queue = self._declaration.host_queue
         if self._channel is not None and self._channel.is_open and host_queue not in self._consumers:
@@ -131,7 +168,7 @@ class Consumer:
         channel = self._channel
         if channel is None:
             return
-        queues = [self._declaration.control_queue, *([] if self._paused else [self._declaration.host_queue])]
+        queues = [self._declaration.control_queue, *([] if self._held else [self._declaration.host_queue])]
         waiting = {*queues, topology.ANY_QUEUE} if self._shared.wanted else {*queues}
         for queue in queues:
             self._take_from(queue, channel, partial(self._consuming, waiting, queue))
@@ -146,6 +183,7 @@ class Consumer:
         waiting.discard(queue)
         if not waiting:
             self.link.ready()
+            self._follow()
 
     def _deliver(
         self,
@@ -197,6 +235,7 @@ class Consumer:
             channel.basic_ack(tag)
 
     def _cancel(self) -> None:
+        self._cancelled = True
         self._shared.stop()
         if self._channel is not None and self._channel.is_open:
             for tag in self._consumers.values():
@@ -209,6 +248,10 @@ class Consumer:
         self._unsettled.clear()
         self._shared.lost()
         self._told_lost()
+
+
+def _nothing() -> None:
+    """Nobody waits for it."""
 
 
 def _count(properties: BasicProperties) -> int:

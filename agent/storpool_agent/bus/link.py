@@ -16,7 +16,7 @@ from pika.channel import Channel
 from pika.credentials import ExternalCredentials, PlainCredentials
 from pydantic import SecretStr
 
-from storpool_agent import metrics
+from storpool_agent import liveness, metrics
 from storpool_agent.bus.reasons import reason
 from storpool_agent.settings import SettingsInvalid
 
@@ -138,9 +138,12 @@ class Link:
         self._close()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._connect_once()
-            self._stopping.wait(self._pause_s())
+        with liveness.registry.loop(f"bus/{self.name}") as loop:
+            while not self._stopping.is_set():
+                loop.turns()
+                self._connect_once(loop)
+                loop.waits()
+                self._stopping.wait(self._pause_s())
 
     def _pause_s(self) -> float:
         self._failures += 1
@@ -148,7 +151,7 @@ class Link:
             return 0
         return random.uniform(0.1, min(MAX_BACKOFF_S, 0.5 * 2 ** min(self._failures, 10)))  # noqa: S311 - jitter
 
-    def _connect_once(self) -> None:
+    def _connect_once(self, loop: liveness.Loop) -> None:
         try:
             parameters = self._broker.parameters(f"storpool-agent/{self.name}")
         except SettingsInvalid as error:  # a certificate that was renewed, and not as a whole
@@ -161,6 +164,7 @@ class Link:
             on_close_callback=self._on_close,
         )
         self._connection = connection
+        self._show_life(connection, loop)
         try:
             connection.ioloop.start()
         except Exception:
@@ -171,6 +175,11 @@ class Link:
             connection.ioloop.close()
             self._ready.clear()
             self._lost()
+
+    def _show_life(self, connection: SelectConnection, loop: liveness.Loop) -> None:
+        """By the loop itself, also while it waits for a broker that does not answer."""
+        loop.turns()
+        connection.ioloop.call_later(liveness.BEAT_S, partial(self._show_life, connection, loop))
 
     def _on_open(self, connection: SelectConnection) -> None:
         self.open_channel(self._opened)

@@ -325,9 +325,12 @@ class Journal:
     # outbox
 
     def due(self) -> list[Outgoing]:
-        """What was postponed, or put out before a restart, and may be published now, the oldest first."""
+        """What was postponed, or put out before a restart, and may be published now, the oldest first.
+
+        Nothing is postponed for more than 60 s: what seems to be was before the clock was set back.
+        """
         columns = "seq, exchange, routing_key, message_id, body, mandatory"
-        query = f"SELECT {columns} FROM outbox WHERE next_try <= ? ORDER BY seq"  # noqa: S608 - constants
+        query = f"SELECT {columns} FROM outbox WHERE next_try <= ?1 OR next_try > ?1 + 60 ORDER BY seq"  # noqa: S608 - constants
         rows = self._database.read(lambda db: db.execute(query, (time(),)).fetchall())
         return [Outgoing(*row) for row in rows]
 

@@ -213,3 +213,45 @@ def _tagged(tag: int) -> Basic.Deliver:
     method = Basic.Deliver()
     method.delivery_tag = tag
     return method
+
+
+def test_commands_are_held_until_the_last_reason_is_gone() -> None:
+    inbox = Inbox()
+    inbox.consumer.hold("full")
+    channel = inbox.open()
+    inbox.consumer._consume()
+    inbox.consumer.link.ready()
+    assert set(channel.consuming) == {CONTROL_QUEUE}
+    inbox.consumer.pause(lambda: None)
+    inbox.consumer.release("full")
+    inbox.consumer._follow()
+    assert set(channel.consuming) == {CONTROL_QUEUE}
+    inbox.consumer.resume()
+    assert set(channel.consuming) == {HOST_QUEUE, CONTROL_QUEUE}
+    inbox.consumer.hold("full")
+    inbox.consumer._follow()
+    assert set(channel.consuming) == {CONTROL_QUEUE}
+
+
+def test_what_is_released_while_the_link_is_set_up_is_taken_when_it_is_ready() -> None:
+    inbox = Inbox()
+    channel = inbox.open()
+    inbox.consumer.hold("full")
+    waiting = {CONTROL_QUEUE}
+    inbox.consumer.release("full")
+    assert set(channel.consuming) == set()
+    inbox.consumer._consuming(waiting, CONTROL_QUEUE, None)
+    assert HOST_QUEUE in channel.consuming
+
+
+def test_an_agent_that_stops_takes_nothing_any_more() -> None:
+    inbox = Inbox()
+    channel = inbox.open()
+    inbox.consumer.link.ready()
+    inbox.consumer.hold("full")
+    channel.is_open = False
+    inbox.consumer._cancel()
+    channel.is_open = True
+    inbox.consumer.release("full")
+    inbox.consumer._follow()
+    assert channel.consuming == {}

@@ -2,11 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Alive and serving: small checks, asked anew each time."""
 
-import threading
-
 import pytest
 
-from storpool_agent.health import Health, ended
+from storpool_agent.health import Health
 
 
 @pytest.fixture
@@ -56,18 +54,3 @@ def test_a_check_of_the_same_name_takes_the_place_of_the_first(health: Health) -
     health.needed("start", lambda: "it is starting")
     health.needed("start", lambda: None)
     assert health.missing() == {}
-
-
-def test_threads_that_have_ended_are_named() -> None:
-    go_on = threading.Event()
-    lives, over = (
-        threading.Thread(target=go_on.wait, name="outbox"),
-        threading.Thread(target=len, args=("",), name="bus/in"),
-    )
-    lives.start()
-    over.start()
-    over.join()
-    assert ended([lives]) is None
-    assert (ended([lives, over]) or "").startswith("ended before its time: bus/in;")
-    go_on.set()
-    lives.join()
