@@ -5,9 +5,10 @@
 import fcntl
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
-from time import monotonic
+from time import monotonic, time
 
 import structlog
 from pydantic import SecretStr
@@ -28,8 +29,10 @@ from storpool_agent.intake import Intake
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.database import Database
 from storpool_agent.journal.journal import Journal
+from storpool_agent.journal.overview import Overview
 from storpool_agent.lanes import Lane
 from storpool_agent.leftovers import Leftovers
+from storpool_agent.local import LocalSocket
 from storpool_agent.notify import notify
 from storpool_agent.outbox import Outbox
 from storpool_agent.pool_file import PoolFile
@@ -49,6 +52,7 @@ from storpool_agent.stop import StopSignal
 from storpool_agent.storpool.cluster import Cluster
 from storpool_agent.thaws import Thaws
 from storpool_agent.unplugs import Unplugs
+from storpool_commands.control import LaneStatus, LinkStatus, ProcessStatus
 from storpool_commands.parse import parse_request
 
 log = structlog.get_logger()
@@ -91,6 +95,31 @@ class _Parts:
     housekeeping: Housekeeping
     leftovers: Leftovers
     reporting: Reporting
+    local: LocalSocket
+    broker: str
+    started_at: float
+    stopping: bool = False
+
+    def status(self) -> ProcessStatus:
+        """How this process is. Any thread may ask."""
+        links = (self.consumer.link, self.publisher.link)
+        lanes = (self.lane, self.bulk_lane, self.control_lane)
+        return ProcessStatus(
+            pid=os.getpid(),
+            started_at=_utc(self.started_at),
+            stopping=self.stopping,
+            draining=self.consumer.is_paused,
+            broker=self.broker,
+            links=[LinkStatus(name=one.name, connected=one.is_ready, since=_utc(one.since)) for one in links],
+            lanes=[
+                LaneStatus(name=one.name, workers=one.workers, running=one.running, queued=one.queued) for one in lanes
+            ],
+            unfinished=self.jobs.unfinished(),
+        )
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def run(settings: Settings, stop: StopSignal) -> None:
@@ -127,8 +156,8 @@ def _lock(state_dir: Path) -> int:
     return handle
 
 
-def _build(settings: Settings) -> _Parts:
-    abandon = Event()
+def host_of(settings: Settings, abandon: Event) -> tuple[Host, Hypervisor, DeviceTree]:
+    """What commands act on, and the two sides of it that are started and stopped. Raises SettingsInvalid."""
     access = storpool_access(settings.storpool)
     hypervisor = Hypervisor(settings.libvirt.uri, abandon)
     devices = DeviceTree(settings.storpool.device_root)
@@ -148,6 +177,13 @@ def _build(settings: Settings) -> _Parts:
         secondary=SecondaryStorage(settings.secondary, scratch_dir(settings)),
         cluster_id=access.cluster_id,
     )
+    return host, hypervisor, devices
+
+
+def _build(settings: Settings) -> _Parts:
+    started_at = time()
+    abandon = Event()
+    host, hypervisor, devices = host_of(settings, abandon)
     database = Database(settings.state_dir)
     journal = Journal(database, settings.host)
     broker = _broker(settings)
@@ -157,7 +193,7 @@ def _build(settings: Settings) -> _Parts:
     bulk_lane = Lane("bulk", settings.lanes.bulk)
     jobs = Jobs(host, journal, outbox, lane, bulk_lane)
     control_lane = Lane("control", CONTROL_WORKERS)
-    control = Control(host, journal, jobs, control_lane)
+    control = Control(host, journal, Overview(database), jobs, control_lane, settings.state_dir)
     intake = Intake(
         settings.host,
         journal,
@@ -174,7 +210,7 @@ def _build(settings: Settings) -> _Parts:
     control.gate = consumer
     unplugs = Unplugs(host, journal, jobs, outbox)
     hypervisor.on_disks_changed(unplugs.wake)
-    return _Parts(
+    parts = _Parts(
         publisher,
         consumer,
         journal,
@@ -192,7 +228,12 @@ def _build(settings: Settings) -> _Parts:
         Housekeeping(journal),
         Leftovers(host, journal, jobs),
         Reporting(settings.host, jobs, journal, publisher, lambda: publisher.link.is_ready),
+        LocalSocket(settings.control_socket, settings.host, control),
+        f"{broker.host}:{broker.port}",
+        started_at,
     )
+    control.process = parts.status
+    return parts
 
 
 def _broker(settings: Settings) -> Broker:
@@ -210,6 +251,7 @@ def _broker(settings: Settings) -> Broker:
 
 def _start(parts: _Parts) -> None:
     """What an earlier run has left comes before what arrives now."""
+    parts.local.open()
     parts.devices.start()
     parts.hypervisor.start()
     parts.thaws.start()
@@ -220,6 +262,7 @@ def _start(parts: _Parts) -> None:
     parts.control_lane.start()
     parts.reporting.start()
     _recover(parts)
+    parts.local.start()
     parts.unplugs.start()
     parts.leftovers.start()
     parts.housekeeping.start()
@@ -240,13 +283,13 @@ def _recover(parts: _Parts) -> None:
 
 def _stop(parts: _Parts) -> None:
     """Take nothing more, finish what runs, send what is to be sent; what is queued stays in the journal."""
+    parts.stopping = True
     parts.consumer.cancel()
     parts.unplugs.stop()
     parts.leftovers.stop()
     parts.housekeeping.stop()
     parts.lane.drain()
     parts.bulk_lane.drain()
-    parts.control_lane.drain()
     parts.jobs.end_copies()
     if not parts.lane.join(Deadline.after(DRAIN_S)):
         log.warning("work abandoned", reason=f"not finished within {DRAIN_S:.0f} s; it is run again at the next start")
@@ -257,6 +300,8 @@ def _stop(parts: _Parts) -> None:
         log.warning("copies abandoned", reason=f"not ended within {END_COPIES_S:.0f} s; they end with the agent")
         parts.jobs.abandon()
     parts.abandon.set()
+    parts.local.stop()
+    parts.control_lane.drain()
     parts.control_lane.join(Deadline.after(FLUSH_S))
     parts.reporting.stop()
     parts.thaws.stop()

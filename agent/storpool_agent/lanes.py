@@ -16,9 +16,22 @@ class Lane:
 
     def __init__(self, name: str, workers: int) -> None:
         self.name = name
+        self.workers = workers
+        self._running: set[int] = set()
+        """Which of the threads are at work; each adds and removes itself."""
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._draining = threading.Event()
         self._threads = [threading.Thread(target=self._run, name=f"{name}_{n}") for n in range(workers)]
+
+    @property
+    def running(self) -> int:
+        """How many of the threads are at work."""
+        return len(self._running)
+
+    @property
+    def queued(self) -> int:
+        """How much waits for a free thread."""
+        return self._work.qsize()
 
     def start(self) -> None:
         for thread in self._threads:
@@ -43,4 +56,6 @@ class Lane:
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
             if not self._draining.is_set():
+                self._running.add(threading.get_ident())
                 work()
+                self._running.discard(threading.get_ident())

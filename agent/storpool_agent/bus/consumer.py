@@ -68,7 +68,11 @@ class Consumer:
         self._channel: Channel | None = None
         self._consumers: dict[str, str] = {}
         """Queue -> consumer tag."""
+        self._set_up = False
+        """On this connection it has begun to take messages."""
         self._paused = False
+        self._pausing: list[Callable[[], None]] = []
+        """Who waits to be told that nothing more comes."""
         self._told_lost = lost
         self.link = Link("in", broker, self._opened, self._lost)
         self._shared = SharedQueue(self.link, prefetch_shared, partial(self._deliver, control=False, shared=True))
@@ -86,12 +90,23 @@ class Consumer:
         self.link.call(self._cancel)
 
     def pause(self, paused: Callable[[], None]) -> None:
-        """Take no commands any more, after a reconnect neither; control requests go on.
+        """Take no commands any more, after a reconnect neither; control requests go on. Any thread may call this.
 
-        Called in the consumer's own thread, as `receive` is, and so is `paused`: when what had arrived is handed
-        on, and nothing more will come. A connection that is lost just then takes it with it.
+        `paused` is called in the consumer's thread: when what had arrived is handed on, and nothing more will come.
         """
+        self.link.run(partial(self._pause, paused))
+
+    def resume(self) -> None:
+        """Take commands again. Any thread may call this."""
+        self.link.run(self._resume)
+
+    @property
+    def is_paused(self) -> bool:
+        return self._paused
+
+    def _pause(self, paused: Callable[[], None]) -> None:
         self._paused = True
+        self._pausing.append(paused)
         host_queue = self._declaration.host_queue
         waiting = {host_queue, topology.ANY_QUEUE}
         self._shared.pause(partial(self._no_more, waiting, topology.ANY_QUEUE, paused))
@@ -102,17 +117,18 @@ class Consumer:
         else:
             self._channel.basic_cancel(tag, callback=over)
 
-    def resume(self) -> None:
-        """Take commands again. Called in the consumer's own thread."""
+    def _resume(self) -> None:
         self._paused = False
-        self._shared.resume()
+        self._shared.resume(now=self._set_up)
         host_queue = self._declaration.host_queue
-        if self._channel is not None and self._channel.is_open and host_queue not in self._consumers:
-            self._take_from(host_queue, self._channel)
+        channel = self._channel
+        if self._set_up and channel is not None and channel.is_open and host_queue not in self._consumers:
+            self._take_from(host_queue, channel)
 
     def _no_more(self, waiting: set[str], queue: str, paused: Callable[[], None], _ok: object = None) -> None:
         waiting.discard(queue)
-        if not waiting:
+        if not waiting and paused in self._pausing:
+            self._pausing.remove(paused)
             self._hand_on()
             paused()
 
@@ -126,6 +142,7 @@ class Consumer:
         channel = self._channel
         if channel is None:
             return
+        self._set_up = True
         queues = [self._declaration.control_queue, *([] if self._paused else [self._declaration.host_queue])]
         waiting = {*queues, topology.ANY_QUEUE} if self._shared.wanted else {*queues}
         for queue in queues:
@@ -199,11 +216,15 @@ class Consumer:
 
     def _lost(self) -> None:
         self._channel = None
+        self._set_up = False
         self._consumers.clear()
         self._arrived.clear()
         self._unsettled.clear()
         self._shared.lost()
         self._told_lost()
+        pausing, self._pausing = self._pausing, []
+        for paused in pausing:  # a lost connection brings nothing more either
+            paused()
 
 
 def _count(properties: BasicProperties) -> int:

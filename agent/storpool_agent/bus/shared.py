@@ -31,6 +31,7 @@ class SharedQueue:
         self._on_message = on_message
         self._channel: Channel | None = None
         self._consumer: str | None = None
+        self._opening = False
         self._wanted = prefetch > 0
 
     @property
@@ -40,6 +41,7 @@ class SharedQueue:
 
     def open(self, consuming: Consuming) -> None:
         """Consume, and tell when the broker has agreed."""
+        self._opening = True
         self._link.open_channel(partial(self._opened, consuming))
 
     def settle(self, channel: Channel, tag: int) -> None:
@@ -71,20 +73,22 @@ class SharedQueue:
         else:
             self._channel.basic_cancel(consumer, callback=paused)
 
-    def resume(self) -> None:
-        """Take messages again. To be called only when the link is set up."""
+    def resume(self, *, now: bool) -> None:
+        """Take messages again; `now`: the link is set up, otherwise its set-up takes them."""
         self._wanted = self._prefetch > 0
         if self._channel is not None:
             self._consume(self._channel)
-        elif self._wanted:
+        elif self._wanted and now and not self._opening:
             self.open(lambda _ok: None)
 
     def lost(self) -> None:
         """The connection is gone, and with it all that was not acked."""
         self._channel = None
         self._consumer = None
+        self._opening = False
 
     def _opened(self, consuming: Consuming, channel: Channel) -> None:
+        self._opening = False
         self._channel = channel
         channel.basic_qos(prefetch_count=self._prefetch, callback=lambda _ok: self._consume(channel, consuming))
 

@@ -4,6 +4,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from storpool_agent.deadline import Deadline
 from storpool_agent.errors import LibvirtUnavailable
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Journal
+from storpool_agent.journal.overview import Overview
 from storpool_agent.lanes import Lane
 from storpool_commands.catalogue import ControlCommand
 from storpool_commands.control import Drain, GetDriftReport, ListAttachments, ListCommands, Ping, SetLogLevel
@@ -24,6 +26,7 @@ from storpool_commands.envelope import ControlRequest, Failure, Success
 from storpool_commands.errors import ErrorCode
 
 WAIT_S = 5.0
+STATE_DIR = Path("/var/lib/storpool-agent")
 
 
 class FakeGate:
@@ -49,7 +52,8 @@ class Desk:
         self.lane = Lane("control", 1)
         outbox: Any = None
         self.jobs = Jobs(self.fakes.host, journal, outbox, self.lane, self.lane)
-        self.control = Control(self.fakes.host, journal, self.jobs, self.lane)
+        overview = Overview(journal._database)
+        self.control = Control(self.fakes.host, journal, overview, self.jobs, self.lane, STATE_DIR)
         self.gate = FakeGate()
         self.control.gate = self.gate
         self.answered = threading.Condition()
