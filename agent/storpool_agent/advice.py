@@ -34,7 +34,8 @@ def _who(seen: ExplainedVolume) -> list[str]:
     if live := [one for one in seen.disks if one.live]:
         said.append(f"{_machines(live)} with it as {_targets(live)}.")
     if seen.pending_unplug:
-        said.append(f"Machine {_vm(seen)} was asked to let go of it, and has not yet.")
+        who = "Its guest" if len(live) == 1 and live[0].vm == seen.pending_unplug.vm else f"The guest of {_vm(seen)}"
+        said.append(f"{who} was asked to let go of it, and has not yet.")
     said += [_holder(one) for one in strangers(seen)]
     if running := [one for one in seen.jobs if one.state == "running"]:
         said.append(f"{_requests(running)} {'is' if len(running) == 1 else 'are'} at work on it.")

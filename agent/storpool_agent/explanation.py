@@ -60,24 +60,19 @@ class Explanation:
         global_id = self._global_id(reference, volume)
         words = _words(reference, volume, global_id)
         device = self._tried("the device", lambda: self._device(global_id), None)
-        unplug = self._tried("the journal", lambda: self._overview.unplug(global_id or ""), None)
-        tags = volume.tags if volume else {}
+        tags: Mapping[str, str] = volume.tags if volume else {}
         seen = ExplainedVolume(
             global_id=global_id,
             volume=_seen(volume) if volume else None,
             client=self._host.storpool.our_id,
             attachments=[] if silent else self._tried("StorPool", lambda: self._attachments(global_id), []),
-            device=SeenDevice(link=device.link, node=device.node, size_bytes=device.size_bytes, mode=device.mode)
-            if device
-            else None,
+            device=_seen_device(device) if device else None,
             link=self._link(global_id),
             holders=list(self._host.devices.holders(device)) if device else [],
             disks=self._tried("libvirt", lambda: self._disks(reference, volume, global_id), []),
             jobs=self._tried("the journal", lambda: self._under_way(words, global_id), []),
             recent=self._tried("the journal", lambda: self._recent(words), []),
-            pending_unplug=SeenUnplug(vm=unplug.vm, request=unplug.command, since=_time(unplug.since))
-            if unplug
-            else None,
+            pending_unplug=self._tried("the journal", lambda: self._unplug(global_id), None),
             generation=self._tried("the journal", lambda: self._journal.fence(global_id or ""), 0),
             writing=tags.get(WRITING),
             operation=tags.get(OPERATION),
@@ -132,7 +127,7 @@ class Explanation:
         return [_disk(one) for one in self._host.domains.having(paths, self._deadline)]
 
     def _under_way(self, words: frozenset[str], global_id: str | None) -> list[SeenJob]:
-        keys = {f"name:{word}" for word in words} | ({volume_key(global_id)} if global_id else set())
+        keys = {*(f"name:{word}" for word in words), *([volume_key(global_id)] if global_id else [])}
         found: list[SeenJob] = []
         for entry in self._overview.unfinished():
             view = self._jobs.get(entry.id)
@@ -145,6 +140,10 @@ class Explanation:
         texts = sorted({f'{mark}{word.removeprefix("~")}"' for word in words for mark in ('"', "~", "/")})
         found = self._overview.about(texts, 2 * RECENT)
         return [_job(entry, None) for entry in found if mentioned(entry.request) & words][:RECENT]
+
+    def _unplug(self, global_id: str | None) -> SeenUnplug | None:
+        found = self._overview.unplug(global_id or "")
+        return SeenUnplug(vm=found.vm, request=found.command, since=_time(found.since)) if found else None
 
     def _temporaries(self, global_id: str | None) -> list[Kept]:
         found = self._overview.temporaries([global_id]) if global_id else []
@@ -183,6 +182,10 @@ def _seen(volume: Volume) -> SeenVolume:
         template=volume.template,
         tags=dict(volume.tags),
     )
+
+
+def _seen_device(device: Device) -> SeenDevice:
+    return SeenDevice(link=device.link, node=device.node, size_bytes=device.size_bytes, mode=device.mode)
 
 
 def _disk(one: DiskInDomain) -> SeenDisk:

@@ -19,7 +19,9 @@ LINES = 200
 """So many are shown unless more is asked for."""
 LEVELS = ("debug", "info", "warning", "error", "critical")
 _STYLES = {"warning": WARNING, "error": BAD, "critical": BAD, "debug": FAINT}
-_HEAD = ("timestamp", "level", "event", "exception")
+_HEAD = ("timestamp", "level", "event", "exception", "request", "command")
+SHORT = 8
+"""So much of a request's id: `storpool-agent job` takes it. --json has it all."""
 
 
 @click.command()
@@ -78,15 +80,17 @@ def read(line: str) -> Mapping[str, Any] | None:
 
 
 def shown(line: str) -> str:
-    """`02:13:07 warning  failed  command=detachDisk code=unplug-pending`; a traceback below."""
+    """`2026-01-31 02:13:07 warning failed 6e8742a9 detachDisk code=unplug-pending`; a traceback below."""
     entry = read(line)
     if entry is None:
         return plain(line)
     level = str(entry.get("level", ""))
-    values = " ".join(f"{styled((key, FAINT))}={_value(each)}" for key, each in entry.items() if key not in _HEAD)
+    about = [str(entry[key])[: SHORT if key == "request" else None] for key in ("request", "command") if key in entry]
+    values = [f"{styled((key, FAINT))}={_value(each)}" for key, each in entry.items() if key not in _HEAD]
     head = f"{_time(entry)} {styled((level.ljust(7), _STYLES.get(level, '')))}"
     event = styled((str(entry["event"]), _STYLES.get(level, "bold")))
-    return "\n".join([f"{head} {event}  {values}".rstrip(), *_traceback(entry.get("exception"))])
+    line = " ".join([head, event, *(plain(one) for one in about), *values])
+    return "\n".join([line, *_traceback(entry.get("exception"))])
 
 
 def _is_about(entry: Mapping[str, Any], request_id: str | None) -> bool:
@@ -110,8 +114,8 @@ def _time(entry: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return plain(text if text and " " not in text else json.dumps(text, ensure_ascii=False))
+    bare = isinstance(value, str) and value and " " not in value
+    return plain(str(value) if bare else json.dumps(value, ensure_ascii=False))
 
 
 def _traceback(exception: Any) -> Iterator[str]:

@@ -14,7 +14,7 @@ Cell = str | tuple[str, str]
 """Text, or text and its style on a terminal."""
 
 GOOD, BAD, WARNING, FAINT = "green", "red", "yellow", "dim"
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def is_terminal() -> bool:
@@ -70,13 +70,9 @@ def plain(text: str) -> str:
 
 
 def sized(size_bytes: int) -> str:
-    """`4.2 GiB`."""
-    amount = float(size_bytes)
-    for unit in _UNITS:
-        if abs(amount) < 1024 or unit == _UNITS[-1]:
-            return f"{amount:.4g} {unit}"
-        amount /= 1024
-    return ""
+    """`4.2 GiB`, `64 MiB`."""
+    power = min(max(size_bytes.bit_length() - 1, 0) // 10, len(_UNITS) - 1)
+    return f"{size_bytes / 1024**power:.1f} {_UNITS[power]}".replace(".0 ", " ")
 
 
 def moment(at: datetime) -> str:

@@ -82,16 +82,16 @@ def _reach(reach: Reach) -> Cell:
 def _work(told: AgentStatus) -> Iterator[tuple[str, Cell]]:
     for lane in told.process.lanes if told.process else ():
         yield f"lane {lane.name}", f"{lane.running} of {lane.workers} workers busy, {lane.queued} queued"
-    yield "unfinished", _count(told.unfinished, "requests")
-    oldest = f", the oldest from {render.moment(told.oldest_unsent)}" if told.oldest_unsent else ""
-    yield "unsent replies", _count(told.unsent_replies, f"messages{oldest}")
-    yield "pending unplugs", _count(told.pending_unplugs, "guests have not let go of a disk")
-    yield "may be frozen", _count(told.pending_thaws, "guests")
-    yield "leftovers", _count(told.leftovers, "things of ended copies to be taken away")
+    yield "unfinished", _count(told.unfinished, " (requests)")
+    oldest = f"; the oldest is from {render.moment(told.oldest_unsent)}" if told.oldest_unsent else ""
+    yield "unsent replies", _count(told.unsent_replies, oldest)
+    yield "pending unplugs", _count(told.pending_unplugs, " (guests that were asked to let go of a disk)")
+    yield "may be frozen", _count(told.pending_thaws, " (guests)")
+    yield "leftovers", _count(told.leftovers, " (of ended copies, to be taken away)")
 
 
 def _count(number: int, what: str) -> Cell:
-    return f"{number} {what}" if number else ("none", FAINT)
+    return f"{number}{what}" if number else ("none", FAINT)
 
 
 def _disk(told: AgentStatus) -> Iterator[tuple[str, Cell]]:

@@ -58,7 +58,8 @@ def _title(seen: ExplainedVolume, asked: str) -> str:
 
 def _storpool(seen: ExplainedVolume) -> Iterator[tuple[str, Cell]]:
     said = [
-        f"{'here, ' if one.client == seen.client else ''}client {one.client} ({one.mode})" for one in seen.attachments
+        f"{'this host, ' if one.client == seen.client else ''}client {one.client} ({one.mode})"
+        for one in seen.attachments
     ]
     yield from _lines("attached to", said)
 

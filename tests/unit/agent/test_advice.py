@@ -65,7 +65,7 @@ CASES = [
     ),
     pytest.param(
         seen(**HERE, disks=[DISK], pending_unplug=UNPLUG),
-        "Machine web-1 was asked to let go",
+        "Machine web-1 runs with it as vdb. Its guest was asked to let go of it, and has not yet.",
         ["as soon as the guest of web-1 lets go", "virsh shutdown web-1"],
         id="a guest has not let go",
     ),

@@ -24,7 +24,15 @@ def entry(event: str, level: str = "info", **values: Any) -> str:
 LINES = [
     "systemd: started",
     entry("ready", took_s=0.1),
-    entry("failed", "warning", request=REQUEST, command="detachDisk", code="volume-busy", reason="it is open"),
+    entry(
+        "failed",
+        "warning",
+        request=REQUEST,
+        command="detachDisk",
+        code="volume-busy",
+        reason="it is open",
+        facts={"volume": "~d.n.a1"},
+    ),
     entry("leftover kept", "warning", owner=REQUEST, kind="use"),
     entry("started", "debug", request="other"),
     entry(
@@ -49,9 +57,9 @@ def run(*arguments: str, text: str = "\n".join(LINES) + "\n") -> list[str]:
 
 def test_a_line_is_its_time_its_level_its_event_and_its_values() -> None:
     assert run()[0] == "systemd: started"
-    assert run()[1].partition(" ")[2].split(" ", 1)[1] == "info    ready  took_s=0.1"
-    assert "warning failed  request=6e8742a9-3c7f-46ae-91a3-e2d90a4d9a15 command=detachDisk" in run()[2]
-    assert run()[2].endswith('code=volume-busy reason="it is open"')
+    assert run()[1].partition(" ")[2].split(" ", 1)[1] == "info    ready took_s=0.1"
+    assert "warning failed 6e8742a9 detachDisk code=volume-busy" in run()[2]
+    assert run()[2].endswith('code=volume-busy reason="it is open" facts={"volume": "~d.n.a1"}')
 
 
 def test_a_traceback_stands_below_its_line() -> None:
