@@ -159,7 +159,7 @@ def test_requests_that_run_and_wait_are_shown_with_whom_they_wait_for(
 ) -> None:
     admin.stack.storpool.sim.fault({"kind": "delay", "seconds": SLOW_S}, query="VolumeUpdate")
     running = raw.ask({"command": "StorpoolResizeCmd", "volume": volume, "newSizeBytes": 48 * MIB})
-    until(lambda: bool(admin.stack.storpool.sim.requests("VolumeUpdate")))
+    until(lambda: running in {line.get("request") for line in admin.stack.agent.events("started")})
     waiting = raw.ask({"command": "connectPhysicalDisk", "volume": volume})
     until(lambda: accepted(admin, waiting))
     said = admin.run("why", volume)
@@ -242,7 +242,7 @@ def test_a_drain_needs_no_broker(services: None) -> None:
 def test_a_request_that_waits_is_cancelled(admin: Admin, raw: RawClient, volume: str) -> None:
     admin.stack.storpool.sim.fault({"kind": "delay", "seconds": SLOW_S}, query="VolumeUpdate")
     running = raw.ask({"command": "StorpoolResizeCmd", "volume": volume, "newSizeBytes": 64 * MIB})
-    until(lambda: bool(admin.stack.storpool.sim.requests("VolumeUpdate")))
+    until(lambda: running in {line.get("request") for line in admin.stack.agent.events("started")})
     waiting = raw.ask({"command": "disconnectPhysicalDisk", "volume": volume})
     until(lambda: accepted(admin, waiting))
     said = admin.run("cancel", waiting)
