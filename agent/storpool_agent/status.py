@@ -120,13 +120,13 @@ def _of_journal(journal: JournalStatus, state_dir: Path) -> Iterator[str]:
 def _of_counts(counts: Counts) -> Iterator[str]:
     now = time()
     if counts.oldest_unsent is not None and now - counts.oldest_unsent > UNSENT_S:
-        yield f"{counts.unsent} replies are not sent, the oldest for {round(now - counts.oldest_unsent)} s"
+        yield f"replies are not sent: {counts.unsent}, the oldest for {round(now - counts.oldest_unsent)} s"
     if counts.oldest_unplug is not None and now - counts.oldest_unplug > UNPLUG_S:
-        yield f"{counts.unplugs} guests have not let go of a disk, one for {round(now - counts.oldest_unplug)} s"
+        yield f"guests have not let go of a disk: {counts.unplugs}, one for {round(now - counts.oldest_unplug)} s"
     if counts.thaws_overdue:
-        yield f"{counts.thaws_overdue} guests may be frozen for longer than they should"
+        yield f"guests may be frozen for longer than they should: {counts.thaws_overdue}"
     if counts.leftovers:
-        yield f"{counts.leftovers} things of ended copies could not be taken away yet: see `leftover kept` in the log"
+        yield f"of ended copies could not be taken away yet: {counts.leftovers}, see `leftover kept` in the log"
 
 
 def _time(seconds: float | None) -> datetime | None:
