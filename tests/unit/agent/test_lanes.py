@@ -69,3 +69,23 @@ def test_the_threads_bear_the_name_of_their_lane(lane: Lane) -> None:
 
 def _wait(barrier: threading.Barrier) -> None:
     barrier.wait(WAIT_S)
+
+
+def test_a_lane_says_how_much_runs_and_how_much_waits() -> None:
+    lane = Lane("test", 1)
+    begun, go_on, over = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go_on.wait(5)
+
+    lane.start()
+    lane.put(work)
+    lane.put(over.set)
+    assert begun.wait(5)
+    assert (lane.workers, lane.running, lane.queued) == (1, 1, 1)
+    go_on.set()
+    assert over.wait(5)
+    lane.drain()
+    assert lane.join(Deadline.after(5))
+    assert (lane.running, lane.queued) == (0, 0)
