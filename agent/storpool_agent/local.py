@@ -19,7 +19,6 @@ import structlog
 from storpool_agent.control import Control
 from storpool_agent.deadline import Deadline
 from storpool_agent.lanes import Lane
-from storpool_agent.settings import SettingsInvalid
 from storpool_commands.control import CancelCommand, Drain, SetLogLevel
 from storpool_commands.envelope import MAX_BODY_BYTES, Failure, Success
 from storpool_commands.errors import ErrorCode, retry_class
@@ -41,6 +40,10 @@ CHANGES = (CancelCommand, Drain, SetLogLevel)
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
+class NotMade(Exception):
+    """The socket cannot be made, or is not ours to replace."""
+
+
 class LocalSocket:
     """Made, served and removed by the agent that has the state directory's lock."""
 
@@ -56,11 +59,16 @@ class LocalSocket:
         self._thread = threading.Thread(target=self._accept, name="local")
 
     def open(self) -> None:
-        """From now on who asks waits. Raises SettingsInvalid when the socket cannot be made, or is another agent's."""
-        self._listener = _listen(self._path)
+        """From now on who asks waits. A socket that cannot be made is told, and is no reason to serve no commands."""
+        try:
+            self._listener = _listen(self._path)
+        except NotMade as error:
+            log.error("local socket not made", path=str(self._path), reason=str(error))  # noqa: TRY400 - one line
 
     def start(self) -> None:
-        """Answer."""
+        """Answer, if there is a socket."""
+        if self._listener is None:
+            return
         self._lane.start()
         self._thread.start()
 
@@ -148,7 +156,7 @@ class LocalSocket:
 def _listen(path: Path) -> socket.socket:
     """Under another name first: who finds the socket finds one that listens, and with its mode."""
     if len(os.fsencode(path)) + len(".new") > MAX_PATH:
-        raise SettingsInvalid(f"control_socket {path}: longer than {MAX_PATH - len('.new')} bytes")
+        raise NotMade(f"its name is longer than {MAX_PATH - len('.new')} bytes")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     fresh = path.with_name(f"{path.name}.new")
     try:
@@ -162,8 +170,8 @@ def _listen(path: Path) -> socket.socket:
         fresh.replace(path)
     except OSError as error:
         listener.close()
-        raise SettingsInvalid(f"control_socket {path}: {error.strerror}") from error
-    except SettingsInvalid:
+        raise NotMade(error.strerror) from error
+    except NotMade:
         listener.close()
         raise
     return listener
@@ -173,14 +181,14 @@ def _check_directory(directory: Path) -> None:
     """Nobody else may put a socket of theirs in its place."""
     status = directory.stat()
     if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise SettingsInvalid(f"control_socket: others may write to {directory}; chmod 700 it, or choose another")
+        raise NotMade(f"others may write to {directory}; chmod 700 it, or set control_socket to another place")
 
 
 def _check_stale(path: Path) -> None:
     """What a killed agent has left nobody listens to; a file that is no socket is not ours to replace."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise SettingsInvalid(f"control_socket {path}: something that is no socket is there; move it away")
+            raise NotMade("something that is no socket is there; move it away")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as asking:
@@ -190,7 +198,7 @@ def _check_stale(path: Path) -> None:
             return
         except BlockingIOError:  # somebody listens, whose queue is full
             pass
-    raise SettingsInvalid(f"control_socket {path}: another agent listens there; give this one a path of its own")
+    raise NotMade("another agent listens there; set control_socket to a path of this one's own")
 
 
 def _peer(connection: socket.socket) -> tuple[int, int]:

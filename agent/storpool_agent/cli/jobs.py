@@ -143,10 +143,7 @@ def show_one(told: QueriedCommand) -> None:
         render.line(f"  {reply['retry']}, side effects: {reply['sideEffects']}")
         for name, value in reply.get("facts", {}).items():
             render.line((f"  {name}: {json.dumps(value)}", FAINT))
-    if steps := reply.get("steps") or [{"step": step} for step in told.status.steps]:
-        render.heading("Steps")
-        rows = [[step["step"], step.get("status", "done"), f"{step.get('tookMs', 0):.0f} ms"] for step in steps]
-        render.table(("step", "status", "took"), rows if reply else [[*row[:2], "-"] for row in rows])
+    _steps(told, reply)
     if told.details:
         _written_down(told.details, finished=told.status.state == "finished")
     if reply.get("status") == "success":
@@ -155,6 +152,15 @@ def show_one(told: QueriedCommand) -> None:
     if told.details and told.details.request:
         render.heading("Command")
         _block(told.details.request)
+
+
+def _steps(told: QueriedCommand, reply: dict[str, Any]) -> None:
+    """Of a running request it is not known how long each took."""
+    rows = [[step["step"], step["status"], f"{step['tookMs']:.0f} ms"] for step in reply.get("steps", ())]
+    rows = rows or [[step, "done", "-"] for step in told.status.steps]
+    if rows:
+        render.heading("Steps")
+        render.table(("step", "status", "took"), rows)
 
 
 def _block(value: dict[str, Any]) -> None:

@@ -46,8 +46,8 @@ def of_deaf(place: Place) -> Presence:
     pid = _owner(place.state_dir / LOCK)
     if pid is None:
         return _down(place)
-    why = f"nobody listens at {place.socket}: it starts or stops just now, or was started with other settings"
-    return of_silent(why, pid)
+    why = "it starts or stops just now, has other settings, or its log says `local socket not made`"
+    return of_silent(f"nobody listens at {place.socket}: {why}", pid)
 
 
 def _down(place: Place) -> Presence:

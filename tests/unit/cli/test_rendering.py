@@ -196,3 +196,14 @@ def test_an_answer_needs_none_of_the_daemons_parts(module: str) -> None:
     code = f"import sys, storpool_agent.cli.{module}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
     assert HEAVY & set(loaded.split()) == set()
+
+
+def test_on_a_terminal_ids_and_times_are_short(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "160")
+    jobs.show([STATUS.model_copy(update={"received_at": datetime.now(UTC) - timedelta(minutes=3)})])
+    head, line = said(capsys).splitlines()
+    assert head.split() == ["id", "command", "about", "received", "tries", "state"]
+    assert line.split()[:7] == ["8a6214d1", "attachDisk", "~a.b.c", "vm-1", "3", "min", "ago"]
