@@ -52,6 +52,10 @@ class AgentProcess:
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Write agent.toml; a running agent does not look at it again."""
+        settings = {
+            "control_socket": str(self.directory / "control.sock"),
+            **settings,
+        }  # the default is for one a machine
         lines = [f"{key} = {_toml(value)}" for key, value in settings.items() if not isinstance(value, Mapping)]
         for section, values in settings.items():
             if isinstance(values, Mapping):

@@ -51,6 +51,12 @@ PASSING = frozenset(
         "capacityBytes",
         "freeBytes",
         "fileSizeBytes",
+        "finishedAt",
+        "device",
+        "process",
+        "journal",
+        "unsentReplies",
+        "oldestUnsent",
     }
 )
 """Fields that are not the same in two runs."""
@@ -134,6 +140,7 @@ class Stage:
             (self.other.api, OTHER_API),
             (self.other.token, OTHER_TOKEN),
             (self.stack.storpool.api, OWN_API),
+            (str(self.stack.agent.state_dir), "/var/lib/storpool-agent"),
             (f"file://{self.store}", STORE),
         ]
 

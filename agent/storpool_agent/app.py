@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from threading import Event
-from time import monotonic
+from time import monotonic, time
 
 import structlog
 
@@ -37,8 +37,10 @@ from storpool_agent.intake import Intake
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.database import Database
 from storpool_agent.journal.journal import Journal
+from storpool_agent.journal.overview import Overview
 from storpool_agent.lanes import Lane
 from storpool_agent.leftovers import Leftovers
+from storpool_agent.local import LocalSocket
 from storpool_agent.notify import notify
 from storpool_agent.outbox import Outbox
 from storpool_agent.oversight import Live, Reader, live_settings, places
@@ -59,7 +61,7 @@ from storpool_agent.settings import (
     tls_context,
 )
 from storpool_agent.space import SpaceWatch
-from storpool_agent.status import StatusLine
+from storpool_agent.status_line import StatusLine
 from storpool_agent.stop import RELOAD_SIGNAL, STOP_SIGNALS, StopSignal
 from storpool_agent.storpool.cluster import Cluster
 from storpool_agent.thaws import Thaws
@@ -115,6 +117,8 @@ class _Parts:
     reloading: Reloading
     drift_watch: DriftWatch
     conditions: Conditions
+    local: LocalSocket
+    stopping: Event
 
 
 def run(settings: Settings, stop: StopSignal, file: Path) -> None:
@@ -178,8 +182,8 @@ def _lock(state_dir: Path) -> int:
     return handle
 
 
-def _build(settings: Settings, file: Path) -> _Parts:
-    abandon = Event()
+def host_of(settings: Settings, abandon: Event) -> tuple[Host, Hypervisor, DeviceTree]:
+    """What commands act on, and the two sides of it that are started and stopped. Raises SettingsInvalid."""
     access = storpool_access(settings.storpool)
     hypervisor = Hypervisor(settings.libvirt.uri, abandon)
     devices = DeviceTree(settings.storpool.device_root)
@@ -201,6 +205,13 @@ def _build(settings: Settings, file: Path) -> _Parts:
         ),
         cluster_id=access.cluster_id,
     )
+    return host, hypervisor, devices
+
+
+def _build(settings: Settings, file: Path) -> _Parts:
+    started_at = time()
+    abandon = Event()
+    host, hypervisor, devices = host_of(settings, abandon)
     database = Database(settings.state_dir)
     liveness.registry.watch("journal", database.under_way_s)
     journal = Journal(database, settings.host)
@@ -212,7 +223,7 @@ def _build(settings: Settings, file: Path) -> _Parts:
     jobs = Jobs(host, journal, outbox, lane, bulk_lane, settings.lanes.max_queued_copies)
     control_lane = Lane("control", CONTROL_WORKERS)
     drift_watch = DriftWatch(host, journal, publisher, settings.watch.drift_s)
-    control = Control(host, journal, jobs, control_lane, drift_watch)
+    control = Control(host, journal, Overview(database), jobs, control_lane, drift_watch, settings.state_dir)
     intake = Intake(
         settings.host,
         journal,
@@ -252,8 +263,21 @@ def _build(settings: Settings, file: Path) -> _Parts:
     watchdog = Watchdog(liveness.registry)
     live = live_settings(settings, Live(lane, bulk_lane, consumer, intake, drift_watch, jobs, backlog))
     reloading = Reloading(file, settings, live)
-    links = (consumer.link, publisher.link)
-    facts = Reader(settings.host, jobs, control, links, conditions, watchdog, reloading).facts
+    stopping = Event()
+    reader = Reader(
+        host=settings.host,
+        broker=f"{broker.host}:{broker.port}",
+        started_at=started_at,
+        stopping=stopping,
+        jobs=jobs,
+        consumer=consumer,
+        publisher=publisher,
+        lanes=(lane, bulk_lane, control_lane),
+        conditions=conditions,
+        watchdog=watchdog,
+        reloading=reloading,
+    )
+    control.process = reader.process
     return _Parts(
         publisher,
         consumer,
@@ -275,10 +299,12 @@ def _build(settings: Settings, file: Path) -> _Parts:
         health,
         Exposition(listen_address(settings.metrics), health),
         watchdog,
-        StatusLine(facts, datetime.now),
+        StatusLine(reader.facts, datetime.now),
         reloading,
         drift_watch,
         conditions,
+        LocalSocket(settings.control_socket, settings.host, control),
+        stopping,
     )
 
 
@@ -297,6 +323,7 @@ def _broker(settings: Settings) -> Broker:
 
 def _start(parts: _Parts) -> None:
     """What an earlier run has left comes before what arrives now."""
+    parts.local.open()
     parts.devices.start()
     parts.hypervisor.start()
     parts.thaws.start()
@@ -307,6 +334,7 @@ def _start(parts: _Parts) -> None:
     parts.control_lane.start()
     parts.reporting.start()
     _recover(parts)
+    parts.local.start()
     parts.unplugs.start()
     parts.leftovers.start()
     parts.housekeeping.start()
@@ -331,6 +359,7 @@ def _recover(parts: _Parts) -> None:
 
 def _stop(parts: _Parts) -> None:
     """Take nothing more, finish what runs, send what is to be sent; what is queued stays in the journal."""
+    parts.stopping.set()
     parts.consumer.cancel()
     parts.unplugs.stop()
     parts.leftovers.stop()
@@ -339,7 +368,6 @@ def _stop(parts: _Parts) -> None:
     parts.drift_watch.stop()
     parts.lane.drain()
     parts.bulk_lane.drain()
-    parts.control_lane.drain()
     parts.jobs.end_copies()
     if not parts.lane.join(Deadline.after(DRAIN_S)):
         log.warning("work abandoned", reason=f"not finished within {DRAIN_S:.0f} s; it is run again at the next start")
@@ -350,6 +378,8 @@ def _stop(parts: _Parts) -> None:
         log.warning("copies abandoned", reason=f"not ended within {END_COPIES_S:.0f} s; they end with the agent")
         parts.jobs.abandon()
     parts.abandon.set()
+    parts.local.stop()
+    parts.control_lane.drain()
     parts.control_lane.join(Deadline.after(FLUSH_S))
     parts.reporting.stop()
     parts.thaws.stop()

@@ -3,6 +3,7 @@
 """What is still there that a maintenance of the host would disturb."""
 
 import json
+from collections.abc import Sequence
 from time import monotonic
 
 from storpool_agent import picture
@@ -11,7 +12,6 @@ from storpool_agent.errors import AgentError
 from storpool_agent.handlers.temporaries import MIRROR
 from storpool_agent.host import Host
 from storpool_agent.job import Job
-from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Journal
 from storpool_commands.control import Drained, ListedAttachment, PendingUnplug, RunningMirror, UnfinishedCommand
 
@@ -20,9 +20,8 @@ LOOK_TIMEOUT_S = 10.0
 LISTED = 100
 
 
-def drained(host: Host, journal: Journal, jobs: Jobs) -> Drained:
+def drained(host: Host, journal: Journal, unfinished: Sequence[Job]) -> Drained:
     """The reply to a drain. Raises JournalUnavailable; what others cannot tell is told as not known."""
-    unfinished = jobs.unfinished()
     unplugs = journal.pending_unplugs()
     mirrors = [(one.command, *json.loads(one.target)) for one in journal.temporaries.of_kind(MIRROR)]
     attachments, not_known = _in_use(host, journal)

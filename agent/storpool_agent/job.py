@@ -85,6 +85,22 @@ class Job:
         return self.bulk and self.attempts > 0
 
 
+@dataclass(frozen=True)
+class JobView:
+    """A request that is accepted and has no reply yet, as it is at this moment."""
+
+    id: str
+    keys: frozenset[str]
+    """Of the objects that it has or waits for."""
+    named: frozenset[str]
+    """Volumes and snapshots as it names them: `~<global id>` or `<name>`."""
+    running: bool
+    step: str | None
+    """What a running one is doing."""
+    waits_for: tuple[str, ...]
+    """The requests that have its objects, or come before it."""
+
+
 def why_not(job: Job) -> AgentError | None:
     """Why a request is not run at all.
 

@@ -3,7 +3,7 @@
 """The requests that are accepted and not finished: queued for their objects, run in their lane, replied to."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import monotonic
 
@@ -23,7 +23,7 @@ from storpool_agent.errors import (
 )
 from storpool_agent.host import Host
 from storpool_agent.interrupt import AgentStopping, Interrupt
-from storpool_agent.job import Job, Settle, why_not
+from storpool_agent.job import Job, JobView, Settle, why_not
 from storpool_agent.journal.journal import Journal, Outgoing
 from storpool_agent.lanes import Lane
 from storpool_agent.locks import HeldTurns, Locks, Turn
@@ -245,6 +245,27 @@ class Jobs:
         with self._mutex:
             job = self._jobs.get(request_id)
         return [step.step for step in job.attempt.steps] if job and job.attempt else []
+
+    def under_way(self) -> list[JobView]:
+        """What is accepted and has no reply yet, in order of arrival."""
+        with self._mutex:
+            jobs = [job for job in self._jobs.values() if not (job.over or job.replied)]
+        owners = {turn: str(job.request.id) for job in jobs for turn in list(job.turns)}
+        return [self._view(job, owners) for job in jobs]
+
+    def _view(self, job: Job, owners: Mapping[Turn, str]) -> JobView:
+        turns, attempt = list(job.turns), job.attempt
+        named = objects.named(job.request.body)
+        ahead = [] if attempt else [one for turn in turns for one in self._locks.ahead(turn)]
+        waits_for = dict.fromkeys(owners[one] for one in ahead if one in owners)
+        return JobView(
+            id=str(job.request.id),
+            keys=frozenset(key for turn in turns for key in turn.keys),
+            named=frozenset(map(str, (*named.volumes, *named.snapshots))),
+            running=attempt is not None,
+            step=attempt.steps[-1].step if attempt and attempt.steps else None,
+            waits_for=tuple(waits_for),
+        )
 
     def abandon(self) -> None:
         """The agent stops before its work is done: store no replies of what fails from now on; it is run again."""

@@ -70,6 +70,16 @@ class Picture:
         """UUIDs of the machines that have it, running or only configured."""
         return sorted({one.disk.domain.uuid for one in self.disks if one.global_id == global_id})
 
+    def machine_names(self, global_id: str) -> list[str]:
+        """Their names, in the order of `machines`."""
+        named = {one.disk.domain.uuid: one.disk.domain.name for one in self.disks if one.global_id == global_id}
+        return [named[uuid] for uuid in sorted(named)]
+
+    def device(self, global_id: str) -> Device | None:
+        """What its link leads to."""
+        link = self.links.get(global_id)
+        return link.device if link else None
+
 
 def take(host: Host, journal: Journal, deadline: Deadline) -> Picture:
     """Raises the AgentErrors of StorPool, libvirt and the journal: half a picture would accuse the innocent."""

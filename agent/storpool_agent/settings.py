@@ -235,6 +235,8 @@ class Settings(BaseSettings):
     host: Annotated[HostId, AfterValidator(_one_host)] = gethostname().split(".")[0]
     """This host's name on the bus. Default: its host name up to the first dot."""
     state_dir: Path = Path("/var/lib/storpool-agent")
+    control_socket: Annotated[Path, AfterValidator(_absolute)] = Path("/run/storpool-agent/control.sock")
+    """Where the agent answers `storpool-agent status` and the like. Its directory must be writable by root alone."""
     amqp: Amqp = Amqp()
     storpool: StorPool = StorPool()
     pools: dict[PoolName, Pool] = {}
@@ -403,6 +405,7 @@ def effective(settings: Settings) -> dict[str, str]:
     login(settings.amqp)
     host, port = broker_address(settings.amqp)
     found: dict[str, str] = {"host": settings.host, "state_dir": str(settings.state_dir)}
+    found["control_socket"] = str(settings.control_socket)
     for name, section in (
         ("amqp", settings.amqp),
         ("storpool", settings.storpool),

@@ -1,90 +1,134 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The line that `systemctl status` shows: how the agent is, in one sentence."""
+"""How the agent is, and what of it somebody should look at."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from time import time
 
-from storpool_agent.notify import notify
+from storpool_agent.deadline import Deadline
+from storpool_agent.errors import AgentError, JournalUnavailable
+from storpool_agent.host import Host
+from storpool_agent.journal.database import FILE_NAME
+from storpool_agent.journal.overview import Counts, Overview
+from storpool_commands.control import AgentStatus, JournalStatus, ProcessStatus, Reach
 
+REACH_S = 3.0
+"""For StorPool, and then for libvirt: what does not answer within that is not there for a person who waits."""
+LOW_BYTES = 256 << 20
+"""A journal's disk with less room is nearly full."""
+UNSENT_S = 60.0
+"""A reply that is not taken for so long has nobody who takes it, or no broker."""
+UNPLUG_S = 600.0
+"""A guest that has not let go for so long does so seldom by itself."""
 
-@dataclass(frozen=True)
-class Facts:
-    """What the sentence is made of."""
-
-    host: str
-    running: int
-    """Commands but copies."""
-    queued: int
-    """Commands and copies that wait for their turn."""
-    oldest_s: float
-    """How long the oldest of those has waited."""
-    copies: Sequence[int | None]
-    """Of each copy that runs, how many percent of its phase are done, where that is known."""
-    connected: bool
-    """To the broker, both ways."""
-    draining: bool
-    troubles: Sequence[str]
-    """What somebody has to look at, in a few words each."""
+NOTHING = Counts(0, 0, None, 0, None, 0, 0, 0)
 
 
-def sentence(facts: Facts, waiting_since: datetime | None) -> str:
-    """`waiting_since`: when the broker was last seen; None: at no time."""
-    begin = f"{facts.host} is drained and takes no commands" if facts.draining else f"serving {facts.host}"
-    parts = [*facts.troubles, *_work(facts), _broker(facts, waiting_since)]
-    return f"{begin}: {', '.join(parts)}"
+def take(host: Host, overview: Overview, state_dir: Path, version: str, process: ProcessStatus | None) -> AgentStatus:
+    """`process`: None when no agent runs. Raises nothing but what is a defect: what cannot be asked is a trouble."""
+    storpool = _reach(lambda: _storpool(host))
+    libvirt = _reach(lambda: _libvirt(host))
+    journal = _journal(state_dir)
+    counts, unreadable = _counts(overview)
+    troubles = [
+        *unreadable,
+        *_of_process(process),
+        *_out_of_reach("StorPool", storpool),
+        *_out_of_reach("libvirt", libvirt),
+        *_of_journal(journal, state_dir),
+        *_of_counts(counts),
+    ]
+    return AgentStatus(
+        host=host.name,
+        version=version,
+        process=process,
+        storpool=storpool,
+        libvirt=libvirt,
+        journal=journal,
+        unfinished=counts.unfinished,
+        unsent_replies=counts.unsent,
+        oldest_unsent=_time(counts.oldest_unsent),
+        pending_unplugs=counts.unplugs,
+        pending_thaws=counts.thaws,
+        leftovers=counts.leftovers,
+        troubles=troubles,
+    )
 
 
-def _work(facts: Facts) -> list[str]:
-    parts = [_count(facts.running, "command") + " running"] if facts.running or not facts.copies else []
-    if facts.copies:
-        percent = ", ".join("begun" if one is None else f"{one} %" for one in facts.copies)
-        parts.append(f"{_count(len(facts.copies), 'copy', 'copies')} ({percent})")
-    if facts.queued:
-        parts.append(f"{facts.queued} queued (the oldest for {_age(facts.oldest_s)})")
-    return parts
+def _reach(ask: Callable[[], str]) -> Reach:
+    try:
+        return Reach(reachable=True, detail=ask())
+    except AgentError as error:
+        return Reach(reachable=False, detail=str(error))
 
 
-def _broker(facts: Facts, waiting_since: datetime | None) -> str:
-    if facts.connected:
-        return "broker connected"
-    return "waiting for the broker" + (f" since {waiting_since:%H:%M}" if waiting_since else "")
+def _storpool(host: Host) -> str:
+    services = host.storpool.services(Deadline.after(REACH_S))
+    ours = next((one for one in services.clients if one.client == host.storpool.our_id), None)
+    client = f"client {host.storpool.our_id} {ours.status if ours else 'is not listed'}"
+    return f"cluster {services.cluster_status}, {client}"
 
 
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
+def _libvirt(host: Host) -> str:
+    libvirt, qemu = host.domains.versions(Deadline.after(REACH_S))
+    return f"libvirt {libvirt}, QEMU {qemu}"
 
 
-def _age(seconds: float) -> str:
-    """Coarse, so that the sentence does not change every second."""
-    if seconds < 60:
-        return "less than a minute"
-    return f"{seconds // 60:.0f} min" if seconds < 7200 else f"{seconds // 3600:.0f} h"
+def _journal(state_dir: Path) -> JournalStatus:
+    path = state_dir / FILE_NAME
+    sizes = [file.stat().st_size for file in state_dir.glob(f"{FILE_NAME}*")] if state_dir.is_dir() else []
+    where = os.statvfs(state_dir if state_dir.is_dir() else "/")
+    return JournalStatus(
+        path=str(path),
+        size_bytes=sum(sizes),
+        free_bytes=where.f_bavail * where.f_frsize,
+        total_bytes=where.f_blocks * where.f_frsize,
+    )
 
 
-class StatusLine:
-    """Tells systemd when the sentence has become another one. For the main thread, which looks once a second."""
+def _counts(overview: Overview) -> tuple[Counts, list[str]]:
+    try:
+        return overview.counts(), []
+    except JournalUnavailable as error:
+        return NOTHING, [str(error)]
 
-    def __init__(
-        self, read: Callable[[], Facts], now: Callable[[], datetime], tell: Callable[[str], None] = notify
-    ) -> None:
-        """`now` is local time: the sentence is for a person at the host."""
-        self._read = read
-        self._now = now
-        self._tell = tell
-        self._told = ""
-        self._waiting_since: datetime | None = None
 
-    def look(self) -> str:
-        """The sentence as it is now."""
-        facts = self._read()
-        if facts.connected:
-            self._waiting_since = None
-        elif self._waiting_since is None:
-            self._waiting_since = self._now()
-        said = sentence(facts, self._waiting_since)
-        if said != self._told:
-            self._told = said
-            self._tell(f"STATUS={said}")
-        return said
+def _of_process(process: ProcessStatus | None) -> Iterator[str]:
+    if process is None:
+        yield "no agent answers"
+        return
+    yield from process.troubles
+    for link in process.links:
+        if not link.connected:
+            since = f" since {link.since:%Y-%m-%d %H:%M:%S} UTC" if link.since else ""
+            what = "commands are not taken" if link.name == "in" else "replies are not sent"
+            yield f"not connected to the broker {process.broker}{since}: {what}"
+
+
+def _out_of_reach(name: str, reach: Reach) -> Iterator[str]:
+    if not reach.reachable:
+        yield f"{name}: {reach.detail}"
+
+
+def _of_journal(journal: JournalStatus, state_dir: Path) -> Iterator[str]:
+    if journal.free_bytes < LOW_BYTES:
+        yield f"only {journal.free_bytes >> 20} MiB are free at {state_dir}: commands are refused when it is full"
+
+
+def _of_counts(counts: Counts) -> Iterator[str]:
+    now = time()
+    if counts.oldest_unsent is not None and now - counts.oldest_unsent > UNSENT_S:
+        yield f"replies are not sent: {counts.unsent}, the oldest for {round(now - counts.oldest_unsent)} s"
+    if counts.oldest_unplug is not None and now - counts.oldest_unplug > UNPLUG_S:
+        yield f"guests have not let go of a disk: {counts.unplugs}, one for {round(now - counts.oldest_unplug)} s"
+    if counts.thaws_overdue:
+        yield f"guests may be frozen for longer than they should: {counts.thaws_overdue}"
+    if counts.leftovers:
+        yield f"of ended copies could not be taken away yet: {counts.leftovers}, see `leftover kept` in the log"
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

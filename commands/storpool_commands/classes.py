@@ -12,6 +12,7 @@ from storpool_commands.catalogue import BulkCommand, Command, ControlCommand
 from storpool_commands.control import (
     CancelCommand,
     Drain,
+    GetAgentStatus,
     GetDriftReport,
     ListAttachments,
     ListCommands,
@@ -29,6 +30,7 @@ from storpool_commands.disks import (
     SetDiskQos,
     StorpoolResize,
 )
+from storpool_commands.explaining import ExplainVolume
 from storpool_commands.pools import AddStoragePool, GetHostInfo, GetPoolStats, RemoveStoragePool
 from storpool_commands.snapshots import DeleteSnapshot, DeleteTemplate, RevertSnapshot, TakeSnapshot
 from storpool_commands.tags import StorPoolCreateTags, StorPoolDeleteTags
@@ -44,7 +46,16 @@ from storpool_commands.volumes import (
 )
 
 ReadCommand = (
-    Ping | GetPhysicalDisk | GetPoolStats | GetHostInfo | QueryCommand | ListCommands | ListAttachments | GetDriftReport
+    Ping
+    | GetPhysicalDisk
+    | GetPoolStats
+    | GetHostInfo
+    | QueryCommand
+    | ListCommands
+    | ListAttachments
+    | GetDriftReport
+    | GetAgentStatus
+    | ExplainVolume
 )
 AttachCommand = (
     ConnectPhysicalDisk | DisconnectPhysicalDisk | DisconnectPhysicalDiskByPath | AttachDisk | DetachDisk | SetDiskQos

@@ -57,6 +57,42 @@ class CommandStatus(AnswerModel):
     """The steps of a running command, the last being the present one."""
     progress: JobProgress | None = None
     """How far a running copy job is; null for other commands, and for one that waits or is finished."""
+    objects: dict[str, str] = {}
+    """What the command is about, as its sender named it: `volume`, `snapshot`, `path`, `vm`, `pool`."""
+    finished_at: Timestamp | None = None
+    outcome: Literal["success", "failure"] | None = None
+    """Of its reply; null as long as it has none."""
+    code: str | None = None
+    """The error code of a failure."""
+
+
+class Kept(AnswerModel):
+    """Something that the host has written down for a request."""
+
+    kind: str
+    target: str
+
+
+class CommandDetails(AnswerModel):
+    """All that the host knows of a request besides."""
+
+    request: dict[str, Any] | None
+    """The request as it came, without secrets; null when it is too large to be shown."""
+    publisher: str | None
+    reply_to: list[str]
+    """The words that have asked for the reply."""
+    unsent_replies: int
+    """How many of them the broker has not confirmed yet."""
+    shared: bool
+    """It came from the queue of all hosts."""
+    stops: int
+    """How many attempts ended because the agent was stopped."""
+    notes: list[Kept]
+    """What it wrote down to find it again after a crash."""
+    temporaries: list[Kept]
+    """What a copy job has made for as long as it runs; of a finished one: what could not be taken away yet."""
+    waits_for: list[RequestId] = []
+    """The requests that have its objects, or come before it; empty when it runs, or waits for a worker."""
 
 
 class QueriedCommand(AnswerModel):
@@ -66,6 +102,8 @@ class QueriedCommand(AnswerModel):
     status: CommandStatus
     reply: dict[str, Any] | None
     """The reply as it was published, null as long as the command is not finished."""
+    details: CommandDetails | None = None
+    """When they were asked for."""
 
 
 class QueryCommand(CommandModel[QueriedCommand]):
@@ -73,6 +111,8 @@ class QueryCommand(CommandModel[QueriedCommand]):
 
     command: Literal["queryCommand"] = "queryCommand"
     id: RequestId
+    details: bool = False
+    """Also tell the request itself, and what is written down for it."""
 
 
 class ListedCommands(AnswerModel):
@@ -88,6 +128,8 @@ class ListCommands(CommandModel[ListedCommands]):
     command: Literal["listCommands"] = "listCommands"
     state: State | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    id_prefix: Annotated[str, Field(pattern=r"^[0-9a-f-]{1,36}$")] | None = None
+    """Only those whose id begins so."""
 
 
 class CancelledCommand(AnswerModel):
@@ -117,6 +159,12 @@ class ListedAttachment(AnswerModel):
     """Its link; null when there is none, which is a defect: see driftReport."""
     vms: list[str]
     """UUIDs of the machines of this host that have it as a disk."""
+    vm_names: list[str] = []
+    """Their names, in the same order."""
+    device: str | None = None
+    """The node that the link leads to."""
+    size_bytes: int | None = None
+    """Of the device."""
 
 
 class ListedAttachments(AnswerModel):
@@ -247,3 +295,92 @@ class SetLogLevel(CommandModel[LogLevelSet]):
 
     command: Literal["setLogLevel"] = "setLogLevel"
     level: LogLevel
+
+
+class LinkStatus(AnswerModel):
+    """A connection to the broker."""
+
+    name: str
+    """`in` takes commands, `out` sends replies."""
+    connected: bool
+    since: Timestamp | None
+    """Since when it is connected, or is not."""
+
+
+class LaneStatus(AnswerModel):
+    """Threads that run commands."""
+
+    name: str
+    workers: int
+    running: int
+    queued: int
+    """What waits for one of the workers; what waits for its objects is not among it."""
+
+
+class ProcessStatus(AnswerModel):
+    """The agent's process."""
+
+    pid: int
+    started_at: Timestamp
+    stopping: bool
+    """It was told to stop, and finishes what runs."""
+    draining: bool
+    """It takes no commands, see drain."""
+    broker: str
+    """Address of the broker."""
+    links: list[LinkStatus]
+    lanes: list[LaneStatus]
+    unfinished: int
+    """Requests that are accepted and have no reply yet."""
+    troubles: list[str] = []
+    """What the agent itself has found, and somebody has to look at; for a person."""
+
+
+class Reach(AnswerModel):
+    """Something that the agent needs."""
+
+    reachable: bool
+    detail: str
+    """What it is, or why it cannot be reached; for a person."""
+
+
+class JournalStatus(AnswerModel):
+    """The journal, and the disk that it is on."""
+
+    path: str
+    size_bytes: int
+    free_bytes: int
+    """Of the file system."""
+    total_bytes: int
+
+
+class AgentStatus(AnswerModel):
+    """How the agent is."""
+
+    command: Literal["agentStatus"] = "agentStatus"
+    host: HostId
+    version: str
+    process: ProcessStatus | None
+    """Null when no agent runs: the command line of the host then looks itself."""
+    storpool: Reach
+    libvirt: Reach
+    journal: JournalStatus
+    unfinished: int
+    """Requests in the journal that have no reply yet."""
+    unsent_replies: int
+    """Messages that the broker has not confirmed."""
+    oldest_unsent: Timestamp | None
+    pending_unplugs: int
+    """Guests that were asked to let go of a disk and have not yet."""
+    pending_thaws: int
+    """Guests that a command may have frozen."""
+    leftovers: int
+    """What finished copy jobs have made and could not take away yet."""
+    troubles: list[str]
+    """What somebody should look at, for a person; empty is good."""
+
+
+class GetAgentStatus(CommandModel[AgentStatus]):
+    """Ask how the agent is: its connections, its work, its disk. StorPool and libvirt are asked, too."""
+
+    command: Literal["agentStatus"] = "agentStatus"

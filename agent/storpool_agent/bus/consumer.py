@@ -71,8 +71,12 @@ class Consumer:
         self._channel: Channel | None = None
         self._consumers: dict[str, str] = {}
         """Queue -> consumer tag."""
+        self._set_up = False
+        """On this connection it has begun to take messages."""
         self._held: set[str] = set()
         """Why no commands are taken."""
+        self._pausing: list[Callable[[], None]] = []
+        """Who waits to be told that nothing more comes."""
         self._cancelled = False
         self._told_lost = lost
         self.link = Link("in", broker, self._opened, self._lost)
@@ -96,19 +100,15 @@ class Consumer:
         self.link.call(self._cancel)
 
     def pause(self, paused: Callable[[], None]) -> None:
-        """Take no commands any more, after a reconnect neither; control requests go on.
+        """Take no commands any more, after a reconnect neither; control requests go on. Any thread may call this.
 
-        Called in the consumer's own thread, as `receive` is, and so is `paused`: when what had arrived is handed
-        on, and nothing more will come. A connection that is lost just then takes it with it.
+        `paused` is called in the consumer's thread: when what had arrived is handed on, and nothing more will come.
         """
-        self._held.add(DRAIN)
-        self._take_none(paused)
+        self.link.run(partial(self._pause, paused))
 
     def resume(self) -> None:
-        """Take commands again, unless they are held for another reason. Called in the consumer's own thread."""
-        self._held.discard(DRAIN)
-        if not self._held:
-            self._take()
+        """Take commands again, unless they are held for another reason. Any thread may call this."""
+        self.link.run(self._resume)
 
     def hold(self, reason: str) -> None:
         """As `pause`, for a reason of the agent's own. Any thread may call this, also again."""
@@ -128,11 +128,19 @@ class Consumer:
         self._shared.prefetch = requests
         self.link.call(self._shared.refresh)
 
+    def _pause(self, paused: Callable[[], None]) -> None:
+        self._held.add(DRAIN)
+        self._pausing.append(paused)
+        self._take_none(paused)
+
+    def _resume(self) -> None:
+        self._held.discard(DRAIN)
+        self._follow()
+
     def _follow(self) -> None:
-        """Before the link is ready nothing is taken: its set-up comes here in its end."""
         if self._held:
-            self._take_none(_nothing)
-        elif self.link.is_ready and not self._cancelled:
+            self._take_none(_nobody)
+        elif not self._cancelled:
             self._take()
 
     def _take_none(self, paused: Callable[[], None]) -> None:
@@ -147,14 +155,17 @@ class Consumer:
             self._channel.basic_cancel(tag, callback=over)
 
     def _take(self) -> None:
-        self._shared.resume()
+        """What is not set up yet takes them in the end of its set-up."""
+        self._shared.resume(now=self._set_up)
         host_queue = self._declaration.host_queue
-        if self._channel is not None and self._channel.is_open and host_queue not in self._consumers:
-            self._take_from(host_queue, self._channel)
+        channel = self._channel
+        if self._set_up and channel is not None and channel.is_open and host_queue not in self._consumers:
+            self._take_from(host_queue, channel)
 
     def _no_more(self, waiting: set[str], queue: str, paused: Callable[[], None], _ok: object = None) -> None:
         waiting.discard(queue)
-        if not waiting:
+        if not waiting and paused in self._pausing:
+            self._pausing.remove(paused)
             self._hand_on()
             paused()
 
@@ -168,11 +179,13 @@ class Consumer:
         channel = self._channel
         if channel is None:
             return
+        self._set_up = True
         queues = [self._declaration.control_queue, *([] if self._held else [self._declaration.host_queue])]
-        waiting = {*queues, topology.ANY_QUEUE} if self._shared.wanted else {*queues}
+        shared = self._shared.wanted and not self._held
+        waiting = {*queues, topology.ANY_QUEUE} if shared else {*queues}
         for queue in queues:
             self._take_from(queue, channel, partial(self._consuming, waiting, queue))
-        if self._shared.wanted:
+        if shared:
             self._shared.open(partial(self._consuming, waiting, topology.ANY_QUEUE))
 
     def _take_from(self, queue: str, channel: Channel, taking: Callable[[object], None] | None = None) -> None:
@@ -243,14 +256,18 @@ class Consumer:
 
     def _lost(self) -> None:
         self._channel = None
+        self._set_up = False
         self._consumers.clear()
         self._arrived.clear()
         self._unsettled.clear()
         self._shared.lost()
         self._told_lost()
+        pausing, self._pausing = self._pausing, []
+        for paused in pausing:  # a lost connection brings nothing more either
+            paused()
 
 
-def _nothing() -> None:
+def _nobody() -> None:
     """Nobody waits for it."""
 
 

@@ -5,9 +5,11 @@
 import random
 import ssl
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from time import time
 
 import pika
 import structlog
@@ -18,6 +20,7 @@ from pydantic import SecretStr
 
 from storpool_agent import liveness, metrics
 from storpool_agent.bus.reasons import reason
+from storpool_agent.deadline import Deadline
 from storpool_agent.settings import SettingsInvalid
 
 log = structlog.get_logger()
@@ -90,7 +93,11 @@ class Link:
         """Nobody calls into a loop whose descriptors are closed."""
         self._stopping = threading.Event()
         self._ready = threading.Event()
+        self._errands: deque[Callable[[], None]] = deque()
+        self._woken = threading.Event()
         self._failures = 0
+        self.since = time()
+        """Since when it is ready, or is not: seconds since the epoch."""
         self._thread = threading.Thread(target=self._run, name=f"bus/{name}")
 
     def start(self) -> None:
@@ -99,6 +106,7 @@ class Link:
     def stop(self, timeout_s: float) -> None:
         """Close the connection and end the thread. Any thread but the link's own may call this."""
         self._stopping.set()
+        self._woken.set()
         self.call(self._close)
         self._thread.join(timeout_s)
 
@@ -113,6 +121,7 @@ class Link:
         """The channel is set up. Called in the link's thread."""
         self._failures = 0
         self._ready.set()
+        self.since = time()
         metrics.broker_connected(self.name)
         log.info("broker connected", link=self.name, broker=f"{self._broker.host}:{self._broker.port}")
 
@@ -121,6 +130,17 @@ class Link:
         with self._mutex:
             if self._connection is not None:
                 self._connection.ioloop.add_callback_threadsafe(callback)
+
+    def run(self, errand: Callable[[], None]) -> None:
+        """Have something called in the link's thread once, whether there is a connection or not.
+
+        Any thread may call this. It is never called when the thread has ended.
+        """
+        with self._mutex:
+            self._errands.append(errand)
+            if self._connection is not None:
+                self._connection.ioloop.add_callback_threadsafe(self._run_errands)
+        self._woken.set()
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
         """As `call`, but from the link's own thread."""
@@ -143,7 +163,18 @@ class Link:
                 loop.turns()
                 self._connect_once(loop)
                 loop.waits()
-                self._stopping.wait(self._pause_s())
+                self._rest(Deadline.after(self._pause_s()))
+
+    def _rest(self, over: Deadline) -> None:
+        self._run_errands()
+        while not (over.passed or self._stopping.is_set()):
+            self._woken.wait(over.remaining_s)
+            self._woken.clear()
+            self._run_errands()
+
+    def _run_errands(self) -> None:
+        while self._errands:
+            self._errands.popleft()()
 
     def _pause_s(self) -> float:
         self._failures += 1
@@ -165,6 +196,7 @@ class Link:
         )
         self._connection = connection
         self._show_life(connection, loop)
+        connection.ioloop.add_callback_threadsafe(self._run_errands)  # of before, when nobody could be called
         try:
             connection.ioloop.start()
         except Exception:
@@ -173,7 +205,9 @@ class Link:
             with self._mutex:
                 self._connection = None
             connection.ioloop.close()
-            self._ready.clear()
+            if self._ready.is_set():
+                self._ready.clear()
+                self.since = time()
             self._lost()
 
     def _show_life(self, connection: SelectConnection, loop: liveness.Loop) -> None:

@@ -32,6 +32,7 @@ class SharedQueue:
         self._on_message = on_message
         self._channel: Channel | None = None
         self._consumer: str | None = None
+        self._opening = False
         self._paused = False
 
     @property
@@ -41,6 +42,7 @@ class SharedQueue:
 
     def open(self, consuming: Consuming) -> None:
         """Consume, and tell when the broker has agreed."""
+        self._opening = True
         self._link.open_channel(partial(self._opened, consuming))
 
     def settle(self, channel: Channel, tag: int) -> None:
@@ -72,12 +74,14 @@ class SharedQueue:
         else:
             self._channel.basic_cancel(consumer, callback=paused)
 
-    def resume(self) -> None:
-        """Take messages again. To be called only when the link is set up."""
+    def resume(self, *, now: bool) -> None:
+        """Take messages again; `now`: the link is set up, otherwise its set-up takes them."""
         self._paused = False
-        if self.wanted and self._channel is not None:
+        if not self.wanted:
+            return
+        if self._channel is not None:
             self._limit(self._channel)
-        elif self.wanted:
+        elif now and not self._opening:
             self.open(_agreed)
 
     def refresh(self) -> None:
@@ -94,8 +98,10 @@ class SharedQueue:
         """The connection is gone, and with it all that was not acked."""
         self._channel = None
         self._consumer = None
+        self._opening = False
 
     def _opened(self, consuming: Consuming, channel: Channel) -> None:
+        self._opening = False
         self._channel = channel
         self._limit(channel, consuming)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -31,6 +31,9 @@ Change = Callable[[sqlite3.Connection], T]
 Done = Callable[[T], None]
 Failed = Callable[[Exception], None]
 
+FILE_NAME = "journal.db"
+"""Below the state directory."""
+
 BALLAST_BYTES = 4 * 1024 * 1024
 """Given back to the file system when it is full, so that what runs can still store its replies."""
 
@@ -39,6 +42,20 @@ ROOM_BYTES = 1024 * 1024
 
 LOG_BYTES = 4 * 1024 * 1024
 """SQLite starts its log over after 1,000 pages (its default of wal_autocheckpoint)."""
+
+
+class Stores(Protocol):
+    """A database, as the rules of the journal see it. Every method may raise JournalUnavailable."""
+
+    def read(self, query: Change[T]) -> T: ...
+
+    def write(self, change: Change[T]) -> T: ...
+
+    def write_soon(self, change: Change[T], done: Done[T], failed: Failed) -> None: ...
+
+    def write_later(self, change: Change[None]) -> None: ...
+
+    def flush(self) -> None: ...
 
 
 @dataclass
@@ -61,7 +78,7 @@ class Database:
 
     def __init__(self, directory: Path) -> None:
         """Raises JournalUnavailable with what is wrong with the directory or the file."""
-        self._path = directory / "journal.db"
+        self._path = directory / FILE_NAME
         self._ballast = directory / "ballast"
         self._waiting: list[_Waiting[Any]] = []
         self._urgent = False

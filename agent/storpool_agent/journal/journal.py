@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from time import time
 
-from storpool_agent.journal.database import Change, Database, Done
+from storpool_agent.journal.database import Change, Done, Stores
 from storpool_agent.journal.temporaries import TemporaryRows
 from storpool_commands import topology
 from storpool_commands.control import State
@@ -102,7 +102,7 @@ class PendingThaw:
 class Journal:
     """The rules of the journal. Every method may raise JournalUnavailable; any thread may call any of them."""
 
-    def __init__(self, database: Database, host: str) -> None:
+    def __init__(self, database: Stores, host: str) -> None:
         self._database = database
         self._host = host
         self.temporaries = TemporaryRows(database)

@@ -147,7 +147,7 @@ def test_a_width_of_none_takes_nothing_and_another_takes_again(inlet: Inlet) -> 
     inlet.queue.prefetch = 0
     inlet.queue.refresh()
     assert inlet.channel.calls == [("cancel", "ctag")]
-    inlet.queue.resume()
+    inlet.queue.resume(now=True)
     assert inlet.channel.calls == [("cancel", "ctag")]
     inlet.queue.prefetch = 2
     inlet.queue.refresh()
@@ -159,5 +159,5 @@ def test_another_width_of_a_paused_queue_is_for_its_resume(inlet: Inlet) -> None
     inlet.queue.prefetch = 2
     inlet.queue.refresh()
     assert inlet.channel.calls == [("cancel", "ctag")]
-    inlet.queue.resume()
+    inlet.queue.resume(now=True)
     assert inlet.channel.calls[1:] == [("qos", 2), ("consume", "storpool.any")]

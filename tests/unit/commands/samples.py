@@ -10,6 +10,7 @@ from storpool_commands import catalogue
 from storpool_commands.control import (
     CancelCommand,
     CancelledCommand,
+    CommandDetails,
     CommandStatus,
     Drain,
     Drained,
@@ -17,6 +18,7 @@ from storpool_commands.control import (
     DriftReport,
     GetDriftReport,
     JobProgress,
+    Kept,
     ListAttachments,
     ListCommands,
     ListedAttachment,
@@ -59,7 +61,7 @@ from storpool_commands.dry_run import DryRun
 from storpool_commands.envelope import Accepted, Event, Failure, Progress, Step, Success
 from storpool_commands.errors import ErrorCode
 from storpool_commands.wire import AnswerModel, CommandModel
-from unit.commands import copy_samples, storage_samples
+from unit.commands import copy_samples, host_samples, storage_samples
 
 COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(catalogue.Command)[0])
 CONTROL_COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(catalogue.ControlCommand)[0])
@@ -83,6 +85,21 @@ STATUS = CommandStatus(
     attempts=1,
     steps=["attach", "plug"],
     progress=JobProgress(**FAR),
+    objects={"volume": "~a.b.c", "vm": "vm-1"},
+    finished_at=NOW,
+    outcome="failure",
+    code="vm-busy",
+)
+DETAILS = CommandDetails(
+    request={"id": str(ID), "protocol": 1, "body": {"command": "attachDisk"}},
+    publisher="plane",
+    reply_to=["plane"],
+    unsent_replies=1,
+    shared=False,
+    stops=1,
+    notes=[Kept(kind="attach", target="a.b.c")],
+    temporaries=[Kept(kind="use", target="a.b.c")],
+    waits_for=[ID],
 )
 
 COMMAND_SAMPLES: tuple[CommandModel[Any], ...] = (
@@ -124,9 +141,10 @@ COMMAND_SAMPLES: tuple[CommandModel[Any], ...] = (
     SetDiskQos(vm="vm-1", volume="~a.b.c", iotune=IoTune(total_iops_sec=100), timeout_s=10),
     *storage_samples.COMMAND_SAMPLES,
     *copy_samples.COMMAND_SAMPLES,
+    *host_samples.CONTROL_SAMPLES,
     Ping(),
-    QueryCommand(id=ID),
-    ListCommands(state="running", limit=5),
+    QueryCommand(id=ID, details=True),
+    ListCommands(state="running", limit=5, id_prefix="8a62"),
     CancelCommand(id=ID),
     ListAttachments(),
     GetDriftReport(),
@@ -197,12 +215,26 @@ RESULT_SAMPLES: tuple[AnswerModel, ...] = (
     ),
     *storage_samples.RESULT_SAMPLES,
     *copy_samples.RESULT_SAMPLES,
+    *host_samples.RESULT_SAMPLES,
     Pong(host="kvm1", version="0.1.0", time=NOW),
-    QueriedCommand(status=STATUS, reply={"id": str(ID), "status": "success", "nested": [{"deep": None}]}),
+    QueriedCommand(
+        status=STATUS, reply={"id": str(ID), "status": "success", "nested": [{"deep": None}]}, details=DETAILS
+    ),
     ListedCommands(commands=[STATUS]),
     CancelledCommand(id=ID, outcome="stopping"),
     ListedAttachments(
-        attachments=[ListedAttachment(global_id="a.b.c", snapshot=False, mode="rw", path=None, vms=[str(ID)])]
+        attachments=[
+            ListedAttachment(
+                global_id="a.b.c",
+                snapshot=False,
+                mode="rw",
+                path=None,
+                vms=[str(ID)],
+                vm_names=["vm-1"],
+                device="/dev/sp-1",
+                size_bytes=512,
+            )
+        ]
     ),
     DriftReport(
         scanned_at=NOW,
