@@ -85,10 +85,8 @@ class Reporting:
     def _messages(self, job: Job, reading: JobProgress) -> list[Message]:
         messages = [self._event(job, reading)]
         if job.request.progress:
-            traceparent = tracing.told(job.span)
-            sign = envelope.Progress(
-                id=job.request.id, host=self._host, traceparent=traceparent, **reading.model_dump()
-            )
+            span = tracing.told(job.span)
+            sign = envelope.Progress(id=job.request.id, host=self._host, traceparent=span, **reading.model_dump())
             body = sign.model_dump_json(by_alias=True).encode()
             for word in self._asking(job):
                 key = topology.reply_key(self._host, word)
