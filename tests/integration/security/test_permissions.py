@@ -11,7 +11,7 @@ from uuid import uuid4
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 from integration.security.provisioned import Provisioned
 from storpool_commands import topology
@@ -21,6 +21,7 @@ from storpool_commands.envelope import Event, Success
 
 Attempt = Callable[[BlockingChannel], object]
 
+WAIT_S = 10.0
 NOT_ALLOWED, FORGED = 403, 406
 HEX = uuid4().hex
 
@@ -248,3 +249,15 @@ def test_a_forged_event_is_passed_over(provisioned: Provisioned, forger: Blockin
             give_up -= 1
             assert give_up
     assert {event.id for event in heard} == {"true"}
+
+
+def test_a_user_that_is_withdrawn_is_thrown_out(provisioned: Provisioned) -> None:
+    provisioned.users("reader", "leaver")
+    with pytest.raises(ConnectionClosedByBroker, match="leaver"):
+        withdraw_a_user_who_is_connected(provisioned)
+
+
+def withdraw_a_user_who_is_connected(provisioned: Provisioned) -> None:
+    with provisioned.channel("leaver") as channel:
+        provisioned.broker.ctl("delete_user", "leaver")
+        channel.connection.process_data_events(time_limit=WAIT_S)
