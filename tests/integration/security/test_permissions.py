@@ -16,6 +16,8 @@ from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 from integration.security.provisioned import Provisioned
 from storpool_commands import topology
 from storpool_commands.client import NoReply
+from storpool_commands.client.provisioning.change import ProvisioningFailed
+from storpool_commands.client.provisioning.objects import provision_objects
 from storpool_commands.control import Ping, Pong
 from storpool_commands.envelope import Event, Success
 
@@ -183,6 +185,21 @@ def test_and_may_do_what_is(provisioned: Provisioned, login: str, attempt: Attem
 def test_provisioning_again_changes_nothing(provisioned: Provisioned) -> None:
     said = provisioned.objects("kvm1", "kvm2") + provisioned.users("host", "kvm1", "kvm2")
     assert {line.split()[0] for line in said.splitlines()} == {"unchanged"}
+
+
+def test_a_queue_that_is_otherwise_is_left_alone_and_named(provisioned: Provisioned) -> None:
+    with provisioned.channel("provisioner") as channel:
+        channel.queue_declare("storpool.host.kvm9", durable=True)
+    with pytest.raises(ProvisioningFailed, match=r"queue storpool.host.kvm9: .*inequivalent arg.*it is left as it is"):
+        list(provision_objects(provisioned.endpoints("provisioner"), ["kvm9"]))
+    with provisioned.channel("provisioner") as channel:
+        channel.queue_declare("storpool.host.kvm9", durable=True)
+        channel.queue_delete("storpool.host.kvm9")
+
+
+def test_who_may_not_make_queues_is_told_so(provisioned: Provisioned) -> None:
+    with pytest.raises(ProvisioningFailed, match=r"exchange storpool.commands: .*ACCESS_REFUSED"):
+        list(provision_objects(provisioned.endpoints("monitor"), ["kvm9"]))
 
 
 def test_what_was_changed_by_hand_is_told_and_set_right(provisioned: Provisioned) -> None:
