@@ -16,7 +16,7 @@ from pika.credentials import ExternalCredentials
 
 from pki import Certificate
 from private_rabbit import PrivateRabbit
-from storpool_commands.client import ManagementClient, Tls
+from storpool_commands.client import ManagementClient, Tls, endpoint
 
 VHOST = "storpool"
 CTL_TIMEOUT_S = 120.0
@@ -73,9 +73,15 @@ class Provisioned:
 
     def management(self, login: str, reply_to: str | None = None) -> ManagementClient:
         """Not opened yet."""
+        return ManagementClient(f"{self.url(login)}/{VHOST}", tls=self.tls(login), reply_to=reply_to, declare=False)
+
+    def endpoints(self, login: str) -> tuple[endpoint.Endpoint, ...]:
+        """Of the SDK."""
+        return endpoint.parse(f"{self.url(login)}/{VHOST}", None, self.tls(login))
+
+    def tls(self, login: str) -> Tls:
         mine = self.certificates[login]
-        tls = Tls(self.ca, mine.cert, mine.key)
-        return ManagementClient(f"{self.url(login)}/{VHOST}", tls=tls, reply_to=reply_to, declare=False)
+        return Tls(self.ca, mine.cert, mine.key)
 
     @contextmanager
     def channel(self, login: str) -> Iterator[BlockingChannel]:

@@ -11,16 +11,19 @@ from uuid import uuid4
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 from integration.security.provisioned import Provisioned
 from storpool_commands import topology
 from storpool_commands.client import NoReply
+from storpool_commands.client.provisioning.change import ProvisioningFailed
+from storpool_commands.client.provisioning.objects import provision_objects
 from storpool_commands.control import Ping, Pong
 from storpool_commands.envelope import Event, Success
 
 Attempt = Callable[[BlockingChannel], object]
 
+WAIT_S = 10.0
 NOT_ALLOWED, FORGED = 403, 406
 HEX = uuid4().hex
 
@@ -184,6 +187,21 @@ def test_provisioning_again_changes_nothing(provisioned: Provisioned) -> None:
     assert {line.split()[0] for line in said.splitlines()} == {"unchanged"}
 
 
+def test_a_queue_that_is_otherwise_is_left_alone_and_named(provisioned: Provisioned) -> None:
+    with provisioned.channel("provisioner") as channel:
+        channel.queue_declare("storpool.host.kvm9", durable=True)
+    with pytest.raises(ProvisioningFailed, match=r"queue storpool.host.kvm9: .*inequivalent arg.*it is left as it is"):
+        list(provision_objects(provisioned.endpoints("provisioner"), ["kvm9"]))
+    with provisioned.channel("provisioner") as channel:
+        channel.queue_declare("storpool.host.kvm9", durable=True)
+        channel.queue_delete("storpool.host.kvm9")
+
+
+def test_who_may_not_make_queues_is_told_so(provisioned: Provisioned) -> None:
+    with pytest.raises(ProvisioningFailed, match=r"exchange storpool.commands: .*ACCESS_REFUSED"):
+        list(provision_objects(provisioned.endpoints("monitor"), ["kvm9"]))
+
+
 def test_what_was_changed_by_hand_is_told_and_set_right(provisioned: Provisioned) -> None:
     provisioned.broker.ctl("set_permissions", "--vhost", "storpool", "monitor", ".*", ".*", ".*")
     said = provisioned.users("reader", "monitor").splitlines()
@@ -248,3 +266,15 @@ def test_a_forged_event_is_passed_over(provisioned: Provisioned, forger: Blockin
             give_up -= 1
             assert give_up
     assert {event.id for event in heard} == {"true"}
+
+
+def test_a_user_that_is_withdrawn_is_thrown_out(provisioned: Provisioned) -> None:
+    provisioned.users("reader", "leaver")
+    with pytest.raises(ConnectionClosedByBroker, match="leaver"):
+        withdraw_a_user_who_is_connected(provisioned)
+
+
+def withdraw_a_user_who_is_connected(provisioned: Provisioned) -> None:
+    with provisioned.channel("leaver") as channel:
+        provisioned.broker.ctl("delete_user", "leaver")
+        channel.connection.process_data_events(time_limit=WAIT_S)
