@@ -11,16 +11,17 @@ from typing import Protocol, assert_never
 from uuid import UUID
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
-from storpool_agent import dispatch, drift, logs, picture, status
+from storpool_agent import dispatch, draining, logs, metrics, picture, status, tracing
 from storpool_agent.deadline import Deadline
+from storpool_agent.drift_watch import DriftWatch
 from storpool_agent.errors import AgentError, TooLate, UnknownRequest
 from storpool_agent.explanation import Explanation
 from storpool_agent.host import Host
-from storpool_agent.job import JobView
+from storpool_agent.job import Job, JobView
 from storpool_agent.journal.journal import Journal
 from storpool_agent.journal.overview import Entry, Overview
-from storpool_agent.notify import notify
 from storpool_commands.catalogue import Result
 from storpool_commands.control import (
     AgentStatus,
@@ -30,7 +31,6 @@ from storpool_commands.control import (
     CommandStatus,
     Drain,
     Drained,
-    DriftReport,
     GetAgentStatus,
     GetDriftReport,
     JobProgress,
@@ -54,6 +54,8 @@ from storpool_commands.explaining import ExplainVolume
 log = structlog.get_logger()
 
 LOOK_TIMEOUT_S = 30.0
+CHANGING = (CancelCommand, Drain, SetLogLevel)
+"""Those that are asked for and ended in the log. Questions are not."""
 
 Say = Callable[[Success | Failure], None]
 
@@ -71,7 +73,7 @@ class UnderWay(Protocol):
 
     def under_way(self) -> Sequence[JobView]: ...
 
-    def unfinished(self) -> int: ...
+    def unfinished(self) -> Sequence[Job]: ...
 
     def steps(self, request_id: str) -> list[str]: ...
 
@@ -90,7 +92,14 @@ class Control:
     """Any thread may call it, the consumer's too: nothing here keeps it waiting for StorPool or libvirt."""
 
     def __init__(
-        self, host: Host, journal: Journal, overview: Overview, jobs: UnderWay, lane: Worker, state_dir: Path
+        self,
+        host: Host,
+        journal: Journal,
+        overview: Overview,
+        jobs: UnderWay,
+        lane: Worker,
+        drift: DriftWatch,
+        state_dir: Path,
     ) -> None:
         """`lane` is for these commands alone: they must not wait behind attaches and copies."""
         self._host = host
@@ -98,36 +107,49 @@ class Control:
         self._overview = overview
         self._jobs = jobs
         self._lane = lane
+        self._drift = drift
         self._state_dir = state_dir
         self.gate: Gate | None = None
         """Set before the first request comes."""
         self.process: Callable[[], ProcessStatus | None] = lambda: None
         """Likewise, when this is in an agent."""
 
-    def answer(self, request: ControlRequest, say: Say) -> None:
+    def answer(self, request: ControlRequest, say: Say, publisher: str | None = None) -> None:
         """Have the reply said once, whatever happens, in this thread or another."""
-        reply = partial(self._reply, request, say)
+        reply = partial(self._reply, request, say, publisher)
         match request.body:
             case ListAttachments() | GetDriftReport() | GetAgentStatus() | ExplainVolume():
                 self._lane.put(reply)
             case Drain(on=True):
-                self._gate().pause(reply)
+                self._gate().pause(partial(self._lane.put, reply))
             case _:
                 reply()
 
-    def _reply(self, request: ControlRequest, say: Say) -> None:
+    def _reply(self, request: ControlRequest, say: Say, publisher: str | None) -> None:
+        span = tracing.begin(request.traceparent)
+        about = {"request": str(request.id), "command": request.body.command, "publisher": publisher}
+        with tracing.within(span), bound_contextvars(**about):
+            reply = self._outcome(request).model_copy(update={"traceparent": tracing.told(span)})
+        metrics.control_answered(request.body.command, reply)
+        say(reply)
+
+    def _outcome(self, request: ControlRequest) -> Success | Failure:
+        audited = isinstance(request.body, CHANGING)
         started = monotonic()
         try:
             result = self._handle(request)
         except AgentError as error:
-            say(self._failure(request, error.code, str(error), error))
+            if audited:
+                log.warning("failed", audit=True, code=error.code, reason=str(error), facts=error.facts)
+            return self._failure(request, error.code, str(error), error)
         except Exception:
-            log.exception("crashed", request=str(request.id), command=request.body.command)
+            log.exception("crashed", audit=True)
             message = f"a defect of the agent; its log has the details under request {request.id}"
-            say(self._failure(request, ErrorCode.INTERNAL, message))
-        else:
-            took_ms = round((monotonic() - started) * 1000, 3)
-            say(Success(id=request.id, host=self._host.name, result=result, took_ms=took_ms))
+            return self._failure(request, ErrorCode.INTERNAL, message)
+        took_ms = round((monotonic() - started) * 1000, 3)
+        if audited:
+            log.info("done", audit=True, took_ms=took_ms)
+        return Success(id=request.id, host=self._host.name, result=result, took_ms=took_ms)
 
     def _failure(
         self, request: ControlRequest, code: ErrorCode, message: str, error: AgentError | None = None
@@ -157,7 +179,7 @@ class Control:
             case ListAttachments():
                 return self._attachments()
             case GetDriftReport():
-                return self._drift()
+                return self._drift.report()
             case Drain():
                 return self._drain(command)
             case SetLogLevel():
@@ -189,21 +211,14 @@ class Control:
             ]
         )
 
-    def _drift(self) -> DriftReport:
-        """Two looks: commands run meanwhile, and what one of them is just about to change is no drift."""
-        deadline = Deadline.after(LOOK_TIMEOUT_S)
-        found = drift.drifts(picture.take(self._host, self._journal, deadline))
-        if found:
-            found = drift.lasting(found, drift.drifts(picture.take(self._host, self._journal, deadline)))
-        return DriftReport(drifts=found)
-
     def _drain(self, command: Drain) -> Drained:
-        if not command.on:
+        if command.on:
+            drained = draining.drained(self._host, self._journal, self._jobs.unfinished())
+        else:
             self._gate().resume()
-        unfinished = self._jobs.unfinished()
-        log.info("drain", on=command.on, unfinished=unfinished)
-        notify("STATUS=drained: takes no commands" if command.on else f"STATUS=serving {self._host.name}")
-        return Drained(draining=command.on, unfinished=unfinished)
+            drained = Drained(draining=False, quiet=False, unfinished=len(self._jobs.unfinished()))
+        log.info("drain", on=command.on, unfinished=drained.unfinished, quiet=drained.quiet)
+        return drained
 
     def _gate(self) -> Gate:
         if self.gate is None:

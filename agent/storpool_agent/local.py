@@ -16,10 +16,9 @@ from pathlib import Path
 
 import structlog
 
-from storpool_agent.control import Control
+from storpool_agent.control import CHANGING, Control
 from storpool_agent.deadline import Deadline
 from storpool_agent.lanes import Lane
-from storpool_commands.control import CancelCommand, Drain, SetLogLevel
 from storpool_commands.envelope import MAX_BODY_BYTES, Failure, Success
 from storpool_commands.errors import ErrorCode, retry_class
 from storpool_commands.parse import InvalidRequest, parse_control_request
@@ -35,8 +34,6 @@ ANSWER_S = 60.0
 MAX_PATH = 107
 """Longest name of a Unix socket (unix(7))."""
 MODE = 0o600
-CHANGES = (CancelCommand, Drain, SetLogLevel)
-"""What is worth a line in the log."""
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -121,8 +118,10 @@ class LocalSocket:
             request = parse_control_request(line)
         except InvalidRequest as problem:
             return self._refused(problem)
-        if isinstance(request.body, CHANGES):
-            log.info("local request", request=str(request.id), command=request.body.command, uid=uid, pid=pid)
+        publisher = f"uid {uid}"
+        if isinstance(request.body, CHANGING):
+            about = {"request": str(request.id), "command": request.body.command, "publisher": publisher}
+            log.info("local request", audit=True, **about, pid=pid)
         replies: list[Success | Failure] = []
         answered = threading.Event()
 
@@ -135,7 +134,7 @@ class LocalSocket:
             stopping = self._stopping
         if stopping:
             return None
-        self._control.answer(request, say)
+        self._control.answer(request, say, publisher)
         answered.wait(ANSWER_S)
         with self._mutex:
             self._waiting.discard(answered)

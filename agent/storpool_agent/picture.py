@@ -50,6 +50,8 @@ class Picture:
     unplugs: Sequence[PendingUnplug]
     used_by_jobs: frozenset[str] = frozenset()
     """Global ids of what copy jobs of this host read or write now."""
+    host: str = ""
+    """This host's name, for what a person is told to type."""
 
     @property
     def here(self) -> Sequence[Attachment]:
@@ -59,6 +61,10 @@ class Picture:
         """Its link, if there is one."""
         link = self.links.get(global_id)
         return link.path if link and link.there else None
+
+    def running(self, global_id: str) -> list[str]:
+        """UUIDs of the running machines that have it."""
+        return sorted({one.disk.domain.uuid for one in self.disks if one.disk.live and one.global_id == global_id})
 
     def machines(self, global_id: str) -> list[str]:
         """UUIDs of the machines that have it, running or only configured."""
@@ -88,6 +94,7 @@ def take(host: Host, journal: Journal, deadline: Deadline) -> Picture:
         disks=[UsedDisk(disk, _global_id(host, disk.path, deadline)) for disk in disks],
         unplugs=journal.pending_unplugs(),
         used_by_jobs=frozenset(one.target for one in journal.temporaries.of_kind(USE)),
+        host=host.name,
     )
 
 

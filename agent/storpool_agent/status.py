@@ -100,6 +100,7 @@ def _of_process(process: ProcessStatus | None) -> Iterator[str]:
     if process is None:
         yield "no agent answers"
         return
+    yield from process.troubles
     for link in process.links:
         if not link.connected:
             since = f" since {link.since:%Y-%m-%d %H:%M:%S} UTC" if link.since else ""

@@ -180,10 +180,13 @@ class ListAttachments(CommandModel[ListedAttachments]):
     command: Literal["listAttachments"] = "listAttachments"
 
 
+DriftKind = Literal["no-device", "not-attached", "not-used", "wrong-mode", "unplug-pending", "two-writers"]
+
+
 class Drift(AnswerModel):
     """Something on which StorPool, the kernel and libvirt do not agree."""
 
-    kind: Literal["no-device", "not-attached", "not-used", "wrong-mode", "unplug-pending", "two-writers"]
+    kind: DriftKind
     """`no-device`: attached, but no link leads to a device. `not-attached`: a machine's disk, or a link, that
     StorPool does not list here. `not-used`: attached, and neither a machine nor a copy job has it. `wrong-mode`: rw
     at one, ro at the other. `unplug-pending`: a guest has been asked to let go. `two-writers`: also attached rw to
@@ -194,12 +197,20 @@ class Drift(AnswerModel):
     vm: str | None
     detail: str
     """For a person."""
+    first_seen: Timestamp
+    """When the agent saw it first, and at every look since. It looks every few minutes, and forgets at its restart."""
+    evidence: list[str]
+    """What StorPool, the kernel and libvirt each say of it, for a person."""
+    repair: str
+    """The command that mends it, for a person who has looked at the evidence; the agent itself mends nothing."""
 
 
 class DriftReport(AnswerModel):
     """Where what is there differs from what should be; empty is good."""
 
     command: Literal["driftReport"] = "driftReport"
+    scanned_at: Timestamp
+    """When the last of the two looks was begun that all of it was seen in."""
     drifts: list[Drift]
 
 
@@ -209,19 +220,62 @@ class GetDriftReport(CommandModel[DriftReport]):
     command: Literal["driftReport"] = "driftReport"
 
 
+class UnfinishedCommand(AnswerModel):
+    """A request that is run, or waits for its turn."""
+
+    id: RequestId
+    body_command: str
+    """The command that the request asked for."""
+    state: Literal["queued", "running"]
+    waited_s: float
+    """Since it came, or since the agent was started."""
+    progress: JobProgress | None = None
+    """How far a running copy job is; null for other commands."""
+
+
+class PendingUnplug(AnswerModel):
+    """A guest that was asked to let go of a disk, and has not."""
+
+    global_id: str
+    vm: str
+    request: str
+    """The detachDisk that has asked."""
+
+
+class RunningMirror(AnswerModel):
+    """A running machine's disk that is being copied elsewhere."""
+
+    vm: str
+    path: str
+    """Where to."""
+    request: str
+    """The command that has begun it."""
+
+
 class Drained(AnswerModel):
-    """Whether the host takes commands."""
+    """Whether the host takes commands, and what is still there that a maintenance of it would disturb."""
 
     command: Literal["drain"] = "drain"
     draining: bool
+    quiet: bool
+    """It is drained, nothing is under way, and no running machine has a volume: it may be taken down."""
     unfinished: int
     """Requests that the host has accepted and not finished; they are run."""
+    commands: list[UnfinishedCommand] = []
+    """Those, copies among them, the oldest first; a hundred at most."""
+    pending_unplugs: list[PendingUnplug] = []
+    mirrors: list[RunningMirror] = []
+    attachments: list[ListedAttachment] | None = None
+    """Those that running machines of this host have. Null when that could not be found out, and with `on: false`."""
+    not_known: str | None = None
+    """Why it could not be found out."""
 
 
 class Drain(CommandModel[Drained]):
     """Take no more commands, or take them again. What is in the host's queue waits there.
 
-    Control commands are answered. It lasts until it is turned off, or the agent starts anew.
+    Control commands are answered. It lasts until it is turned off, or the agent starts anew. Sent again, it says what
+    is left.
     """
 
     command: Literal["drain"] = "drain"
@@ -278,6 +332,8 @@ class ProcessStatus(AnswerModel):
     lanes: list[LaneStatus]
     unfinished: int
     """Requests that are accepted and have no reply yet."""
+    troubles: list[str] = []
+    """What the agent itself has found, and somebody has to look at; for a person."""
 
 
 class Reach(AnswerModel):

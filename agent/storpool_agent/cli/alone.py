@@ -12,11 +12,13 @@ from uuid import uuid4
 import structlog
 
 from storpool_agent import app
+from storpool_agent.bus.publisher import Message
 from storpool_agent.cli.agent import answered
 from storpool_agent.cli.exits import EX_CONFIG, fail
 from storpool_agent.control import Control
+from storpool_agent.drift_watch import DriftWatch
 from storpool_agent.errors import JournalUnavailable
-from storpool_agent.job import JobView
+from storpool_agent.job import Job, JobView
 from storpool_agent.journal import read_only
 from storpool_agent.journal.database import Stores
 from storpool_agent.journal.journal import Journal
@@ -35,8 +37,8 @@ class NothingRuns:
     def under_way(self) -> Sequence[JobView]:
         return ()
 
-    def unfinished(self) -> int:
-        return 0
+    def unfinished(self) -> Sequence[Job]:
+        return ()
 
     def steps(self, request_id: str) -> list[str]:  # noqa: ARG002
         return []
@@ -46,6 +48,13 @@ class NothingRuns:
 
     def cancel(self, request_id: str) -> str | None:  # noqa: ARG002
         return None
+
+
+class Unheard:
+    """Nothing is published by who only looks."""
+
+    def publish(self, *messages: Message) -> None:
+        pass
 
 
 class AtOnce:
@@ -81,7 +90,8 @@ def _control(config: Path) -> Generator[Control]:
     try:
         with _journal(settings.state_dir) as database:
             journal = Journal(database, settings.host)
-            yield Control(host, journal, Overview(database), NothingRuns(), AtOnce(), settings.state_dir)
+            drift = DriftWatch(host, journal, Unheard(), 0)
+            yield Control(host, journal, Overview(database), NothingRuns(), AtOnce(), drift, settings.state_dir)
     finally:
         gone.set()
         hypervisor.stop()

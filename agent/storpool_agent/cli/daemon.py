@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon itself, and its settings."""
 
+import faulthandler
 import os
 import sys
 from pathlib import Path
@@ -25,11 +26,13 @@ log = structlog.get_logger()
 @config_option
 def run(config: Path) -> None:
     """Serve this host's queue until SIGTERM."""
+    os.umask(0o077)  # as the unit has it: whatever this process makes is for root alone, however it was started
     stop = StopSignal()
+    faulthandler.enable()  # systemd's watchdog ends us by SIGABRT: where each thread was is then in the journal
     settings = _load(config)
     logs.configure(settings.log)
     try:
-        app.run(settings, stop)
+        app.run(settings, stop, config)
     except (SettingsInvalid, JournalUnavailable, app.AlreadyRunning) as error:
         log.error("not started", reason=str(error))  # noqa: TRY400 - one line, for the admin
         _exit_now(EX_TEMPFAIL if isinstance(error, JournalUnavailable) else EX_CONFIG)

@@ -3,9 +3,7 @@
 """What is attached to this host, and where StorPool, the kernel and libvirt do not agree."""
 
 import sys
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -71,21 +69,10 @@ def drift(config: Path, as_json: bool) -> None:
 
 
 def show(drifts: list[Drift]) -> None:
-    """Since when, and what to do, are shown where the agent says it."""
-    more = [field for field in ("first_seen", "repair") if any(getattr(one, field, None) for one in drifts)]
-    names = {"first_seen": "since", "repair": "what to do"}
-    columns = ("kind", "volume", "what", *(names[field] for field in more))
-    render.table(columns, [[*_drift(one), *(_told(getattr(one, field, None)) for field in more)] for one in drifts])
-    if not more:
-        click.echo("\n`storpool-agent why VOLUME` says more of each.", err=True)
+    render.table(("kind", "volume", "what", "since", "what to do"), [_drift(one) for one in drifts])
 
 
 def _drift(one: Drift) -> list[Cell]:
     what = f"~{one.global_id}" if one.global_id else one.path or "-"
-    return [(one.kind, BAD if one.kind in WORST else WARNING), what, one.detail]
-
-
-def _told(value: Any) -> str:
-    if isinstance(value, datetime):
-        return render.when(value)
-    return "-" if value is None else str(value)
+    since = render.when(one.first_seen)
+    return [(one.kind, BAD if one.kind in WORST else WARNING), what, one.detail, since, one.repair]

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import libvirt
 import structlog
 
+from storpool_agent import metrics
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains import event_loop
 from storpool_agent.domains.news import JobEnd
@@ -73,6 +74,10 @@ class Link:
         self._keeper.join(JOIN_TIMEOUT_S)
         event_loop.release()
 
+    @property
+    def is_live(self) -> bool:
+        return self._live is not None
+
     def ask(self, question: Callable[[libvirt.virConnect], T], deadline: Deadline) -> T:
         """What the question answers. It is asked once more when libvirtd was restarted meanwhile.
 
@@ -131,6 +136,7 @@ class Link:
             self._opening_since = None
             self._live = connection
             self._changed.notify_all()
+        metrics.libvirt_connected()
         log.info("libvirt connected", uri=self._uri)
         return connection
 

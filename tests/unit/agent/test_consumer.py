@@ -215,6 +215,48 @@ def _tagged(tag: int) -> Basic.Deliver:
     return method
 
 
+def test_commands_are_held_until_the_last_reason_is_gone() -> None:
+    inbox = Inbox()
+    inbox.consumer.hold("full")
+    channel = inbox.open()
+    inbox.consumer._consume()
+    inbox.consumer.link.ready()
+    assert set(channel.consuming) == {CONTROL_QUEUE}
+    inbox.consumer._pause(lambda: None)
+    inbox.consumer.release("full")
+    inbox.consumer._follow()
+    assert set(channel.consuming) == {CONTROL_QUEUE}
+    inbox.consumer._resume()
+    assert set(channel.consuming) == {HOST_QUEUE, CONTROL_QUEUE}
+    inbox.consumer.hold("full")
+    inbox.consumer._follow()
+    assert set(channel.consuming) == {CONTROL_QUEUE}
+
+
+def test_what_is_released_while_the_link_is_set_up_is_taken_when_it_is_ready() -> None:
+    inbox = Inbox()
+    inbox.consumer.hold("full")
+    channel = inbox.open()
+    inbox.consumer._consume()
+    assert set(channel.consuming) == {CONTROL_QUEUE}
+    inbox.consumer._held.discard("full")  # nobody has told the link yet
+    inbox.consumer._consuming({CONTROL_QUEUE}, CONTROL_QUEUE, None)
+    assert set(channel.consuming) == {HOST_QUEUE, CONTROL_QUEUE}
+
+
+def test_an_agent_that_stops_takes_nothing_any_more() -> None:
+    inbox = Inbox()
+    channel = inbox.open()
+    inbox.consumer.link.ready()
+    inbox.consumer.hold("full")
+    channel.is_open = False
+    inbox.consumer._cancel()
+    channel.is_open = True
+    inbox.consumer.release("full")
+    inbox.consumer._follow()
+    assert channel.consuming == {}
+
+
 def test_a_pause_that_loses_its_connection_has_come() -> None:
     inbox = Inbox()
     channel = inbox.open()
@@ -244,6 +286,6 @@ def test_a_pause_without_a_thread_of_the_link_is_kept_for_it() -> None:
     inbox = Inbox()
     seen: list[str] = []
     inbox.consumer.pause(lambda: seen.append("paused"))
-    assert (seen, inbox.consumer.is_paused) == ([], False)
+    assert (seen, inbox.consumer.held) == ([], frozenset())
     inbox.consumer.link._run_errands()
-    assert (seen, inbox.consumer.is_paused) == (["paused"], True)
+    assert (seen, inbox.consumer.held) == (["paused"], frozenset({"drain"}))

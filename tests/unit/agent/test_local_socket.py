@@ -32,7 +32,9 @@ class Answers:
         self.silent = False
         self.asked = threading.Event()
 
-    def answer(self, request: ControlRequest, say: Callable[[Success | Failure], None]) -> None:
+    def answer(
+        self, request: ControlRequest, say: Callable[[Success | Failure], None], publisher: str | None = None
+    ) -> None:
         self.asked.set()
         if self.silent:
             return

@@ -25,11 +25,14 @@ from storpool_commands.control import (
     ListedAttachments,
     ListedCommands,
     LogLevelSet,
+    PendingUnplug,
     Ping,
     Pong,
     QueriedCommand,
     QueryCommand,
+    RunningMirror,
     SetLogLevel,
+    UnfinishedCommand,
 )
 from storpool_commands.disks import (
     AttachDisk,
@@ -233,8 +236,33 @@ RESULT_SAMPLES: tuple[AnswerModel, ...] = (
             )
         ]
     ),
-    DriftReport(drifts=[Drift(kind="no-device", global_id="a.b.c", path=None, vm=None, detail="attached, no link")]),
-    Drained(draining=True, unfinished=2),
+    DriftReport(
+        scanned_at=NOW,
+        drifts=[
+            Drift(
+                kind="no-device",
+                global_id="a.b.c",
+                path=None,
+                vm=None,
+                detail="attached, no link",
+                first_seen=NOW,
+                evidence=["StorPool: attached rw to client 1, this host"],
+                repair="storpool-ctl --host kvm1 connect-physical-disk --volume ~a.b.c",
+            )
+        ],
+    ),
+    Drained(draining=False, quiet=False, unfinished=2),
+    Drained(
+        draining=True,
+        quiet=False,
+        unfinished=1,
+        commands=[
+            UnfinishedCommand(id=ID, body_command="backupSnapshot", state="running", waited_s=1.5, progress=None)
+        ],
+        pending_unplugs=[PendingUnplug(global_id="a.b.c", vm=str(ID), request=str(ID))],
+        mirrors=[RunningMirror(vm=str(ID), path="/dev/storpool-byid/a.b.d", request=str(ID))],
+        not_known="libvirt cannot be reached",
+    ),
     LogLevelSet(before="info", after="debug"),
     DryRun(body_command="attachDisk"),
 )
