@@ -35,6 +35,9 @@ from storpool_commands.references import Reference, parse
 RECENT = 3
 """So many finished requests are told."""
 
+STORPOOL_S = 5.0
+"""A StorPool that has not answered by then is told to be silent, and the host is looked at."""
+
 T = TypeVar("T")
 
 
@@ -101,7 +104,7 @@ class Explanation:
     def _find(self, reference: Reference) -> Volume | None:
         for look in (self._host.storpool.volume, self._host.storpool.snapshot):
             with suppress(VolumeNotFound, SnapshotNotFound):
-                return look(reference, self._deadline)
+                return look(reference, self._deadline.within(STORPOOL_S))
         return None
 
     def _global_id(self, reference: Reference, volume: Volume | None) -> str | None:
@@ -110,7 +113,7 @@ class Explanation:
         return reference.value if reference.kind == "id" else self._host.devices.linked_as(reference.value)
 
     def _attachments(self, global_id: str | None) -> list[AttachedTo]:
-        listed = self._host.storpool.attachments(self._deadline) if global_id else ()
+        listed = self._host.storpool.attachments(self._deadline.within(STORPOOL_S)) if global_id else ()
         return [AttachedTo(client=one.client, mode=one.mode) for one in listed if one.global_id == global_id]
 
     def _device(self, global_id: str | None) -> Device | None:

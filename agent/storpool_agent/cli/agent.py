@@ -16,7 +16,7 @@ R = TypeVar("R", bound=AnswerModel)
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
-ALIVE_S = 3.0
+ALIVE_S = 5.0
 """An agent that has not answered a ping by then is stopped, or hangs."""
 ANSWER_S = 60.0
 """It looks at StorPool and libvirt for half of that at most."""

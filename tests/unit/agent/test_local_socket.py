@@ -22,7 +22,7 @@ from storpool_agent.local import LocalSocket
 from storpool_commands.control import Ping, Pong
 from storpool_commands.envelope import ControlRequest, Failure, Success
 
-WAIT_S = 5.0
+WAIT_S = 30.0
 
 
 class Answers:
@@ -42,6 +42,13 @@ class Answers:
         thread = threading.Thread(target=say, args=(reply,))
         thread.start()
         thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is that tests."""
+    monkeypatch.setattr(agent, "ALIVE_S", WAIT_S)
+    monkeypatch.setattr(local, "ASK_S", WAIT_S)
 
 
 @pytest.fixture
@@ -190,8 +197,7 @@ def not_made(path: Path) -> str:
         serving.open()
         serving.start()
         serving.stop()
-    ((event, reason),) = [(line["event"], line["reason"]) for line in said]
-    assert event == "local socket not made"
+    (reason,) = [line["reason"] for line in said if line["event"] == "local socket not made"]
     return str(reason)
 
 
