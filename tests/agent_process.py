@@ -7,6 +7,7 @@ with running_stack() as stack:
     stack.agent.kill()
 """
 
+import http.client
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ R = TypeVar("R")
 READY_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 90.0
 CALL_TIMEOUT_S = 60.0
+PROBE_TIMEOUT_S = 10.0
 CRASH_VARIABLE = "STORPOOL_AGENT_CRASH_AT"
 
 
@@ -50,10 +52,10 @@ class AgentProcess:
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Write agent.toml; a running agent does not look at it again."""
-        lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items() if not isinstance(value, Mapping)]
+        lines = [f"{key} = {_toml(value)}" for key, value in settings.items() if not isinstance(value, Mapping)]
         for section, values in settings.items():
             if isinstance(values, Mapping):
-                lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+                lines += [f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
         self.config.touch(mode=0o600)
         self.config.write_text("\n".join(lines) + "\n")
 
@@ -112,6 +114,21 @@ class AgentProcess:
         whole, _, _being_written = text.rpartition("\n")
         lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if name in (None, line["event"])]
+
+    @property
+    def metrics_address(self) -> str:
+        """Where it serves them; `metrics = {"listen": "127.0.0.1:0"}` has it choose."""
+        return str(self.events("metrics served")[-1]["address"])
+
+    def probe(self, path: str) -> tuple[int, dict[str, Any]]:
+        """The status, and what /healthz or /readyz says."""
+        connection = http.client.HTTPConnection(self.metrics_address, timeout=PROBE_TIMEOUT_S)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()
 
     def _wait_ready(self, before: int) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -226,6 +243,13 @@ def running_stack(
         shutil.rmtree(directory)
 
 
+def _toml(value: object) -> str:
+    """A value; a table is written in one line."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + " }"
+    return json.dumps(value)
+
+
 def _devcluster(root: Path, cluster_id: str, options: Sequence[str]) -> AbstractContextManager[DevclusterProcess]:
     return running_devcluster({1: root, 2: None}, options=["--cluster-id", cluster_id, *options])
 
@@ -249,5 +273,6 @@ def _settings(directory: Path, url: str, storpool: DevclusterProcess, root: Path
             "our_id": 1,
             "device_root": str(root),
         },
+        "metrics": {"listen": ""},  # several agents run side by side
         "log": {"level": "debug", "format": "json"},
     }

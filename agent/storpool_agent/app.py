@@ -8,14 +8,14 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from threading import Event
 from time import monotonic
 
 import structlog
-from pydantic import SecretStr
 
-from storpool_agent import dispatch, liveness
+from storpool_agent import dispatch, liveness, metrics, readings
 from storpool_agent.backlog import Backlog
 from storpool_agent.bus.consumer import Consumer
 from storpool_agent.bus.link import Broker
@@ -28,6 +28,8 @@ from storpool_agent.deadline import Deadline
 from storpool_agent.devices.tree import DeviceTree
 from storpool_agent.domains.hypervisor import Hypervisor
 from storpool_agent.drift_watch import DriftWatch
+from storpool_agent.exposition import Exposition
+from storpool_agent.health import Health
 from storpool_agent.host import Host, Pool
 from storpool_agent.housekeeping import Housekeeping
 from storpool_agent.images.tools import ImageTools
@@ -42,6 +44,7 @@ from storpool_agent.outbox import Outbox
 from storpool_agent.oversight import Live, Reader, live_settings, places
 from storpool_agent.pool_file import PoolFile
 from storpool_agent.pools import KnownPools
+from storpool_agent.publishers import Publishers
 from storpool_agent.reloading import Reloading
 from storpool_agent.reporting import Reporting
 from storpool_agent.secondary.storage import SecondaryStorage
@@ -49,6 +52,7 @@ from storpool_agent.settings import (
     Settings,
     SettingsInvalid,
     broker_address,
+    listen_address,
     login,
     scratch_dir,
     storpool_access,
@@ -109,6 +113,8 @@ class _Parts:
     reloading: Reloading
     drift_watch: DriftWatch
     conditions: Conditions
+    health: Health
+    exposition: Exposition
 
 
 def run(settings: Settings, stop: StopSignal, file: Path) -> None:
@@ -121,12 +127,14 @@ def run(settings: Settings, stop: StopSignal, file: Path) -> None:
     lock = _lock(settings.state_dir)
     try:
         parts = _build(settings, file)
+        parts.exposition.start()
         _start(parts)
         notify("READY=1", f"STATUS=serving {settings.host}")
         log.info("ready", took_s=round(monotonic() - started, 3), broker=parts.consumer.link.is_ready)
         number = _serve(parts, stop)
         notify("STOPPING=1", "STATUS=finishing what runs")
         log.info("stopping", signal=number.name)
+        parts.health.end()
         _end(parts, stop)
         log.info("stopped")
     finally:
@@ -212,7 +220,7 @@ def _build(settings: Settings, file: Path) -> _Parts:
         control,
         outbox,
         publisher,
-        settings.amqp.allowed_publishers,
+        Publishers(settings.amqp.allowed_publishers),
     )
     shared = settings.lanes.any
     declaration = Declaration(settings.host, passive=not settings.amqp.declare, shared=shared > 0)
@@ -224,6 +232,22 @@ def _build(settings: Settings, file: Path) -> _Parts:
     conditions = Conditions(consumer, database, backlog, SpaceWatch(places(settings)), clock)
     intake.taken = conditions.look_at_backlog
     unplugs = Unplugs(host, journal, jobs, outbox)
+    health = Health()
+    health.needed("start", lambda: "it is starting")
+    health.vital("loops", liveness.registry.trouble)
+    readings.require(health, consumer, publisher, database)
+    readings.connect(
+        health=health,
+        consumer=consumer,
+        publisher=publisher,
+        hypervisor=hypervisor,
+        jobs=jobs,
+        lanes=(lane, bulk_lane, control_lane),
+        journal=journal,
+        database=database,
+        state_dir=settings.state_dir,
+    )
+    metrics.built(settings.host, dispatch.VERSION)
     hypervisor.on_disks_changed(unplugs.wake)
     watchdog = Watchdog(liveness.registry)
     live = live_settings(settings, Live(lane, bulk_lane, consumer, intake, drift_watch, jobs, backlog))
@@ -253,6 +277,8 @@ def _build(settings: Settings, file: Path) -> _Parts:
         reloading,
         drift_watch,
         conditions,
+        health,
+        Exposition(listen_address(settings.metrics), health),
     )
 
 
@@ -264,8 +290,8 @@ def _broker(settings: Settings) -> Broker:
         port=port,
         vhost=settings.amqp.vhost,
         username=username,
-        password=password or SecretStr(""),
-        tls=tls_context(settings.amqp),
+        password=password,
+        tls=partial(tls_context, settings.amqp) if tls_context(settings.amqp) else None,
     )
 
 
@@ -288,6 +314,7 @@ def _start(parts: _Parts) -> None:
     parts.consumer.link.wait_ready(CONNECT_S)
     parts.drift_watch.start()
     parts.conditions.start()
+    parts.health.needed("start", lambda: None)
 
 
 def _recover(parts: _Parts) -> None:
@@ -298,7 +325,8 @@ def _recover(parts: _Parts) -> None:
     if left:
         log.info("recovering", requests=len(left))
     for stored in left:
-        parts.jobs.submit(parse_request(stored.body), stored.attempts, stored.stops, recovered=True)
+        request = parse_request(stored.body)
+        parts.jobs.submit(request, stored.attempts, stored.stops, recovered=True, publisher=stored.publisher)
 
 
 def _stop(parts: _Parts) -> None:
@@ -332,4 +360,5 @@ def _stop(parts: _Parts) -> None:
     parts.outbox.stop()
     parts.hypervisor.stop()
     parts.devices.stop()
+    parts.exposition.stop()
     parts.database.close()

@@ -45,6 +45,7 @@ def main() -> None:
 @config_option
 def run(config: Path) -> None:
     """Serve this host's queue until SIGTERM."""
+    os.umask(0o077)  # as the unit has it: whatever this process makes is for root alone, however it was started
     stop = StopSignal()
     faulthandler.enable()  # systemd's watchdog ends us by SIGABRT: where each thread was is then in the journal
     settings = _load(config)

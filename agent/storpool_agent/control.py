@@ -10,8 +10,9 @@ from time import monotonic
 from typing import Protocol, assert_never
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
-from storpool_agent import dispatch, draining, logs, picture
+from storpool_agent import dispatch, draining, logs, metrics, picture, tracing
 from storpool_agent.deadline import Deadline
 from storpool_agent.drift_watch import DriftWatch
 from storpool_agent.errors import AgentError, TooLate, UnknownRequest
@@ -44,6 +45,8 @@ from storpool_commands.errors import ErrorCode, retry_class
 log = structlog.get_logger()
 
 LOOK_TIMEOUT_S = 30.0
+CHANGING = (CancelCommand, Drain, SetLogLevel)
+"""Those that are asked for and ended in the log. Questions are not."""
 
 Say = Callable[[Success | Failure], None]
 
@@ -70,9 +73,9 @@ class Control:
         """Set before the first request comes."""
         self.draining = False
 
-    def answer(self, request: ControlRequest, say: Say) -> None:
+    def answer(self, request: ControlRequest, say: Say, publisher: str | None = None) -> None:
         """Have the reply said once, whatever happens, in this thread or another."""
-        reply = partial(self._reply, request, say)
+        reply = partial(self._reply, request, say, publisher)
         match request.body:
             case ListAttachments() | GetDriftReport():
                 self._lane.put(reply)
@@ -82,19 +85,31 @@ class Control:
             case _:
                 reply()
 
-    def _reply(self, request: ControlRequest, say: Say) -> None:
+    def _reply(self, request: ControlRequest, say: Say, publisher: str | None) -> None:
+        span = tracing.begin(request.traceparent)
+        about = {"request": str(request.id), "command": request.body.command, "publisher": publisher}
+        with tracing.within(span), bound_contextvars(**about):
+            reply = self._outcome(request).model_copy(update={"traceparent": tracing.told(span)})
+        metrics.control_answered(request.body.command, reply)
+        say(reply)
+
+    def _outcome(self, request: ControlRequest) -> Success | Failure:
+        audited = isinstance(request.body, CHANGING)
         started = monotonic()
         try:
             result = self._handle(request)
         except AgentError as error:
-            say(self._failure(request, error.code, str(error), error))
+            if audited:
+                log.warning("failed", audit=True, code=error.code, reason=str(error), facts=error.facts)
+            return self._failure(request, error.code, str(error), error)
         except Exception:
-            log.exception("crashed", request=str(request.id), command=request.body.command)
+            log.exception("crashed", audit=True)
             message = f"a defect of the agent; its log has the details under request {request.id}"
-            say(self._failure(request, ErrorCode.INTERNAL, message))
-        else:
-            took_ms = round((monotonic() - started) * 1000, 3)
-            say(Success(id=request.id, host=self._host.name, result=result, took_ms=took_ms))
+            return self._failure(request, ErrorCode.INTERNAL, message)
+        took_ms = round((monotonic() - started) * 1000, 3)
+        if audited:
+            log.info("done", audit=True, took_ms=took_ms)
+        return Success(id=request.id, host=self._host.name, result=result, took_ms=took_ms)
 
     def _failure(
         self, request: ControlRequest, code: ErrorCode, message: str, error: AgentError | None = None
@@ -153,7 +168,7 @@ class Control:
         else:
             self.draining = False
             self._gate().resume()
-            drained = Drained(draining=False, quiet=False, unfinished=len(self._jobs.unfinished()))
+            drained = Drained(draining=False, quiet=False, unfinished=self._jobs.unfinished())
         log.info("drain", on=command.on, unfinished=drained.unfinished, quiet=drained.quiet)
         return drained
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import structlog
 
-from storpool_agent import drift, liveness, picture
+from storpool_agent import drift, liveness, metrics, picture
 from storpool_agent.bus.publisher import Message
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import AgentError
@@ -126,6 +126,7 @@ class DriftWatch:
             known = {drift.identity(one): one for one in lasting}
             self._seen = [known.get(drift.identity(one), one) for one in found]
             self.findings, self.scanned_at = tuple(lasting), at
+        metrics.drift_found(lasting)
         changed = _log_changes(before, lasting)
         if earlier is not None and (changed or not self._told):
             self._told = True

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
-from storpool_agent import secrecy
+from storpool_agent import metrics, secrecy, tracing
 from storpool_agent.attempt import Attempt
 from storpool_agent.errors import AgentError, Cancelled, CrashLoop, DeadlinePassed, SecretNotKept
 from storpool_agent.expiry import Expiry
@@ -50,12 +50,26 @@ class Job:
     cancelled: bool = False
     """It was cancelled while it queued, and what an earlier run has left is to be removed before it has its reply."""
     meter: Meter = field(default_factory=Meter)
-    queued_at: float = field(default_factory=monotonic)
+    publisher: str | None = None
+    """Who asked for it, as the broker has verified."""
+    since: float = field(default_factory=monotonic)
     """When this life of the agent got it."""
     expiry: Expiry | None = field(init=False)
+    span: tracing.Span | None = field(init=False)
+    """This run of it, and the wait for that, in the trace of its sender."""
 
     def __post_init__(self) -> None:
         self.expiry = Expiry(self.request.deadline) if self.request.deadline else None
+        self.span = tracing.begin(self.request.traceparent)
+
+    @property
+    def lane(self) -> str:
+        return "bulk" if self.bulk else "fast"
+
+    def moved(self, phase: str, done: int | None, total: int | None) -> None:
+        """It is there now."""
+        if moved := self.meter.note(phase, done, total):
+            metrics.copied(self.request.body.command, phase, moved)
 
     @property
     def bulk(self) -> bool:

@@ -5,10 +5,11 @@
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import monotonic
 
 import structlog
 
-from storpool_agent import dispatch, objects
+from storpool_agent import dispatch, metrics, objects, tracing
 from storpool_agent.attempt import Attempt
 from storpool_agent.crash import crash_point
 from storpool_agent.deadline import Deadline
@@ -79,11 +80,19 @@ class Jobs:
         """For work of the agent's own on objects that commands name."""
         return HeldTurns(self._locks, [], interrupt)
 
-    def submit(self, request: Request, attempts: int = 0, stops: int = 0, *, recovered: bool = False) -> None:
+    def submit(
+        self,
+        request: Request,
+        attempts: int = 0,
+        stops: int = 0,
+        *,
+        recovered: bool = False,
+        publisher: str | None = None,
+    ) -> None:
         """Have a stored request run when its objects are free."""
-        self._queue(Job(request, attempts, stops, recovered))
+        self._queue(Job(request, attempts, stops, recovered, publisher=publisher))
 
-    def serve(self, request: Request, attempts: int, settle: Settle) -> None:
+    def serve(self, request: Request, attempts: int, settle: Settle, publisher: str | None = None) -> None:
         """Have a stored request of the queue of all hosts run, or join it if it is under way.
 
         `settle` acks its delivery. It is called once the reply is stored, so never when the agent stops before:
@@ -97,9 +106,9 @@ class Jobs:
         if job is not None or self._is_finished(request):
             settle()
         else:
-            self._queue(Job(request, attempts, kept=False, deliveries=[settle]))
+            self._queue(Job(request, attempts, kept=False, deliveries=[settle], publisher=publisher))
 
-    def keep(self, request: Request) -> None:
+    def keep(self, request: Request, publisher: str | None = None) -> None:
         """A stored request came once more, to this host alone: it is run here whatever becomes of the connection.
 
         Raises JournalUnavailable.
@@ -110,7 +119,7 @@ class Jobs:
                 job.kept = True
                 return
         if not self._is_finished(request):
-            self._queue(Job(request, 0))
+            self._queue(Job(request, 0, publisher=publisher))
 
     def give_back(self) -> None:
         """The connection is lost: what it brought of the queue of all hosts the broker now gives to another agent.
@@ -192,17 +201,23 @@ class Jobs:
                 job.cancelled = True
                 return "stopping"
             job.over = True
-        reply = dispatch.failure(self._host.name, job.request, Cancelled("cancelled before it was started"))
+        cancelled = Cancelled("cancelled before it was started")
+        reply = dispatch.not_run(self._host.name, job.request, cancelled, job.publisher)
         try:
             self._outbox.send(self._journal.finish(request_id, _body(reply)))
         except JournalUnavailable:
             job.over = False
             raise
+        _count(job, reply)
         self._settle(job)
         return "cancelled"
 
-    def unfinished(self) -> Sequence[Job]:
-        """The requests that are accepted and have no reply yet, in order of arrival."""
+    def unfinished(self) -> int:
+        """How many requests are accepted and have no reply yet."""
+        return len(self.under_way())
+
+    def under_way(self) -> Sequence[Job]:
+        """Those, in order of arrival."""
         with self._mutex:
             return [job for job in self._jobs.values() if not (job.over or job.replied)]
 
@@ -215,7 +230,7 @@ class Jobs:
 
     def copies(self) -> Sequence[Job]:
         """The copies that run, or wait for their turn."""
-        return [job for job in self.unfinished() if job.bulk]
+        return [job for job in self.under_way() if job.bulk]
 
     def progress(self, request_id: str) -> JobProgress | None:
         """How far a running copy is."""
@@ -253,7 +268,8 @@ class Jobs:
     def _resolve(self, job: Job, named: objects.Named) -> None:
         """Names first, then what they stand for: nobody that holds an object ever waits for a name."""
         try:
-            keys = objects.resolve(named, self._host)
+            with tracing.within(job.span):
+                keys = objects.resolve(named, self._host)
         except AgentError as problem:
             self._enter(job, frozenset(), partial(self._run, job, problem))
         else:
@@ -264,6 +280,7 @@ class Jobs:
         if reply is None or self._is_abandoned(job, reply):
             self._leave(job)
         else:
+            _count(job, reply)
             self._finish(job, _body(reply))
 
     def _attempt(self, job: Job, problem: AgentError | None) -> Success | Failure | None:
@@ -283,14 +300,14 @@ class Jobs:
     def _refused(self, job: Job, attempt: Attempt, refusal: AgentError) -> Failure:
         if job.has_begun:
             dispatch.clean_up(job.request, self._host, attempt)
-        reply = dispatch.failure(self._host.name, job.request, refusal)
+        reply = dispatch.not_run(self._host.name, job.request, refusal, job.publisher)
         # How far an earlier life of the agent, or another agent, came with it is not known.
         return reply.model_copy(update={"side_effects": "partial"}) if job.attempts else reply
 
     def _execute(self, job: Job, attempt: Attempt) -> Success | Failure:
         crash_point(f"{job.request.body.command}/started")
         host = dry(self._host) if job.request.dry_run else self._host
-        return dispatch.execute(job.request, host, attempt)
+        return dispatch.execute(job.request, host, attempt, job.publisher)
 
     def _note_stop(self, job: Job) -> None:
         log.info("copy stopped", request=str(job.request.id), reason="the agent stops; the next start begins it again")
@@ -305,7 +322,8 @@ class Jobs:
             if not job.over:
                 kind = DryAttempt if job.request.dry_run else Attempt
                 turns = HeldTurns(self._locks, job.turns)
-                job.attempt = kind(job.request, self._journal, job.attempts + 1, turns, job.meter.note)
+                job.attempt = kind(job.request, self._journal, job.attempts + 1, turns, job.moved, job.span)
+                metrics.command_waited(job.lane, monotonic() - job.since)
                 if job.bulk:
                     job.meter.note("preparing", None, None)
                     _ = job.attempt.interrupt  # there before anybody can want to end it
@@ -375,6 +393,10 @@ class Jobs:
                 del self._jobs[str(job.request.id)]
         for turn in reversed(job.turns):
             self._locks.leave(turn)
+
+
+def _count(job: Job, reply: Success | Failure) -> None:
+    metrics.command_ended(job.request.body.command, reply, dry_run=job.request.dry_run)
 
 
 def _body(reply: Success | Failure) -> bytes:

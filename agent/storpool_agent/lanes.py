@@ -4,7 +4,9 @@
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
+from time import monotonic
 
 from storpool_agent import liveness
 from storpool_agent.deadline import Deadline
@@ -18,6 +20,9 @@ class Lane:
     def __init__(self, name: str, workers: int) -> None:
         self.name = name
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._put_at: deque[float] = deque()
+        """Of the work that waits. Beside the queue, which cannot be looked into; in its order, but for instants."""
+        self._busy: set[str] = set()
         self._draining = threading.Event()
         self._mutex = threading.Lock()
         self._wanted = workers
@@ -44,7 +49,30 @@ class Lane:
 
     def put(self, work: Work) -> None:
         """Have the work done by the next free thread."""
+        self._put_at.append(monotonic())
         self._work.put(work)
+
+    @property
+    def workers(self) -> int:
+        return self._wanted
+
+    @property
+    def active(self) -> int:
+        """How many threads are at work."""
+        return len(self._busy)
+
+    @property
+    def queued(self) -> int:
+        """How much work waits for a thread."""
+        return len(self._put_at)
+
+    @property
+    def oldest_s(self) -> float:
+        """How long the first in the queue has waited; 0 when nothing waits."""
+        try:
+            return monotonic() - self._put_at[0]
+        except IndexError:
+            return 0.0
 
     def drain(self) -> None:
         """Finish what runs, and start nothing more: what is queued stays in the journal."""
@@ -70,13 +98,18 @@ class Lane:
             self._work.put(None)
 
     def _run(self) -> None:
-        with liveness.registry.loop(threading.current_thread().name) as loop:
+        me = threading.current_thread().name
+        with liveness.registry.loop(me) as loop:
             while self._stays():
                 loop.waits()
-                work = self._work.get()
-                if work is not None and not self._draining.is_set():
+                if (work := self._work.get()) is None:
+                    continue
+                self._put_at.popleft()
+                if not self._draining.is_set():
                     loop.works()
+                    self._busy.add(me)
                     work()
+                    self._busy.discard(me)
 
     def _stays(self) -> bool:
         with self._mutex:

@@ -7,7 +7,7 @@ from threading import Event, Thread
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from storpool_agent import liveness
+from storpool_agent import liveness, tracing
 from storpool_agent.errors import AgentError
 from storpool_agent.handlers import temporaries
 from storpool_agent.host import Host
@@ -70,7 +70,8 @@ class Leftovers:
             return True
 
     def _take_away(self, one: Temporary) -> None:
-        with bound_contextvars(request=one.command):
+        span = tracing.begin(self._journal.traceparent(one.command))
+        with tracing.within(span), bound_contextvars(request=one.command):
             try:
                 temporaries.take_away(one, self._host, self._journal.temporaries, self._jobs.turns(self._interrupt))
             except AgentStopping:

@@ -16,6 +16,7 @@ from storpool_agent.drift_watch import DriftWatch
 from storpool_agent.intake import Intake
 from storpool_agent.jobs import Jobs
 from storpool_agent.lanes import Lane
+from storpool_agent.publishers import Publishers
 from storpool_agent.reloading import Apply, Reloading
 from storpool_agent.settings import Settings, scratch_dir
 from storpool_agent.space import Place
@@ -45,12 +46,16 @@ def live_settings(settings: Settings, parts: Live) -> dict[str, Apply]:
         "lanes.bulk": lambda new: parts.bulk_lane.resize(new.lanes.bulk),
         "lanes.max_queued": lambda new: setattr(parts.backlog, "max_queued", new.lanes.max_queued),
         "lanes.max_queued_copies": lambda new: setattr(parts.jobs, "max_queued_copies", new.lanes.max_queued_copies),
-        "amqp.allowed_publishers": lambda new: parts.intake.allow(new.amqp.allowed_publishers),
+        "amqp.allowed_publishers": lambda new: _allow(parts.intake, new),
         "watch.drift_s": lambda new: parts.drift_watch.pace(new.watch.drift_s),
     }
     if settings.lanes.any:
         live["lanes.any"] = lambda new: parts.consumer.share(new.lanes.any)
     return live
+
+
+def _allow(intake: Intake, settings: Settings) -> None:
+    intake.publishers = Publishers(settings.amqp.allowed_publishers)
 
 
 def places(settings: Settings) -> list[Place]:
@@ -74,7 +79,7 @@ class Reader:
     reloading: Reloading
 
     def facts(self) -> Facts:
-        unfinished = self.jobs.unfinished()
+        unfinished = self.jobs.under_way()
         counted = tally(unfinished, monotonic())
         return Facts(
             host=self.host,

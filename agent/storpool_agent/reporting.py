@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import structlog
 
-from storpool_agent import liveness
+from storpool_agent import liveness, tracing
 from storpool_agent.bus.publisher import Message
 from storpool_agent.errors import JournalUnavailable
 from storpool_agent.job import Job
@@ -85,7 +85,10 @@ class Reporting:
     def _messages(self, job: Job, reading: JobProgress) -> list[Message]:
         messages = [self._event(job, reading)]
         if job.request.progress:
-            sign = envelope.Progress(id=job.request.id, host=self._host, **reading.model_dump())
+            traceparent = tracing.told(job.span)
+            sign = envelope.Progress(
+                id=job.request.id, host=self._host, traceparent=traceparent, **reading.model_dump()
+            )
             body = sign.model_dump_json(by_alias=True).encode()
             for word in self._asking(job):
                 key = topology.reply_key(self._host, word)
@@ -100,6 +103,7 @@ class Reporting:
             type=topology.event_type(name),
             time=datetime.now(UTC),
             subject=_id(job),
+            traceparent=tracing.told(job.span),
             data=reading.model_dump(by_alias=True),
         )
         key = topology.event_key(self._host, name)

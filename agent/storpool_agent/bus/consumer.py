@@ -78,6 +78,16 @@ class Consumer:
         self.link = Link("in", broker, self._opened, self._lost)
         self._shared = SharedQueue(self.link, prefetch_shared, partial(self._deliver, control=False, shared=True))
 
+    @property
+    def paused(self) -> bool:
+        """A drain keeps commands in their queues."""
+        return DRAIN in self._held
+
+    @property
+    def held(self) -> list[str]:
+        """Why else they are left there."""
+        return sorted(self._held - {DRAIN})
+
     def settle(self, delivery: Delivery) -> None:
         """Ack a delivery that `receive` kept back. Any thread may call this."""
         self.link.call(partial(self._ack, [delivery]))

@@ -16,7 +16,9 @@ from pika.channel import Channel
 from pika.credentials import ExternalCredentials, PlainCredentials
 from pydantic import SecretStr
 
-from storpool_agent import liveness
+from storpool_agent import liveness, metrics
+from storpool_agent.bus.reasons import reason
+from storpool_agent.settings import SettingsInvalid
 
 log = structlog.get_logger()
 
@@ -40,17 +42,19 @@ class Broker:
     port: int
     vhost: str
     username: str | None
-    """None: the broker takes it from the client certificate (SASL EXTERNAL)."""
+    """What we publish is marked with it, and the broker verifies that."""
     password: SecretStr | None
-    tls: ssl.SSLContext | None
+    """None: the broker takes the user from the client certificate (SASL EXTERNAL)."""
+    tls: Callable[[], ssl.SSLContext | None] | None
+    """Asked for each connection, so that a certificate that is renewed counts from the next one on. None: no TLS."""
 
     def parameters(self, name: str) -> pika.ConnectionParameters:
-        """For one connection; the name is what `rabbitmqctl list_connections` shows."""
-        if self.username is None:
+        """For one connection; the name is what `rabbitmqctl list_connections` shows. Raises SettingsInvalid."""
+        if self.password is None:
             credentials: PlainCredentials | ExternalCredentials = ExternalCredentials()
         else:
-            password = self.password.get_secret_value() if self.password else ""
-            credentials = PlainCredentials(self.username, password)
+            credentials = PlainCredentials(self.username or "", self.password.get_secret_value())
+        tls = self.tls() if self.tls else None
         return pika.ConnectionParameters(
             host=self.host,
             port=self.port,
@@ -61,7 +65,7 @@ class Broker:
             stack_timeout=STACK_TIMEOUT_S,
             blocked_connection_timeout=BLOCKED_TIMEOUT_S,
             connection_attempts=1,
-            ssl_options=pika.SSLOptions(self.tls, self.host) if self.tls else None,
+            ssl_options=pika.SSLOptions(tls, self.host) if tls else None,
             client_properties={"connection_name": name, "product": "storpool-agent"},
             tcp_options={"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 15000},
         )
@@ -109,6 +113,7 @@ class Link:
         """The channel is set up. Called in the link's thread."""
         self._failures = 0
         self._ready.set()
+        metrics.broker_connected(self.name)
         log.info("broker connected", link=self.name, broker=f"{self._broker.host}:{self._broker.port}")
 
     def call(self, callback: Callable[[], None]) -> None:
@@ -147,8 +152,13 @@ class Link:
         return random.uniform(0.1, min(MAX_BACKOFF_S, 0.5 * 2 ** min(self._failures, 10)))  # noqa: S311 - jitter
 
     def _connect_once(self, loop: liveness.Loop) -> None:
+        try:
+            parameters = self._broker.parameters(f"storpool-agent/{self.name}")
+        except SettingsInvalid as error:  # a certificate that was renewed, and not as a whole
+            log.warning("broker unreachable", link=self.name, reason=str(error))
+            return
         connection = SelectConnection(
-            self._broker.parameters(f"storpool-agent/{self.name}"),
+            parameters,
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_open_error,
             on_close_callback=self._on_close,
@@ -186,17 +196,17 @@ class Link:
         channel.add_on_cancel_callback(lambda _frame: self.fail("the broker cancelled the consumer"))
         opened(channel)
 
-    def _on_channel_closed(self, _channel: Channel, reason: BaseException) -> None:
+    def _on_channel_closed(self, _channel: Channel, error: BaseException) -> None:
         if not self._stopping.is_set():
-            self.fail(f"the channel was closed: {reason}")
+            self.fail(f"the channel was closed: {reason(error)}")
 
     def _on_open_error(self, connection: SelectConnection, error: BaseException) -> None:
-        log.warning("broker unreachable", link=self.name, reason=_describe(error))
+        log.warning("broker unreachable", link=self.name, reason=reason(error))
         connection.ioloop.stop()
 
-    def _on_close(self, connection: SelectConnection, reason: BaseException) -> None:
+    def _on_close(self, connection: SelectConnection, error: BaseException) -> None:
         if not self._stopping.is_set():
-            log.warning("broker connection closed", link=self.name, reason=_describe(reason))
+            log.warning("broker connection closed", link=self.name, reason=reason(error))
         connection.ioloop.stop()
 
     def _close(self) -> None:
@@ -208,7 +218,3 @@ class Link:
             connection.ioloop.call_later(SOCKET_TIMEOUT_S, connection.ioloop.stop)
         elif not connection.is_closing:
             connection.ioloop.stop()
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -14,11 +14,17 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
+from storpool_agent import metrics
 from storpool_agent.crash import hang_point
 from storpool_agent.errors import JournalUnavailable
 from storpool_agent.journal.schema import SCHEMA_VERSION, migrate
 
 log = structlog.get_logger()
+
+FRESH_S = 5.0
+"""A commit that is no older proves that the journal can be written."""
+PATIENCE_S = 1.0
+"""How long who only asks waits for a commit that is under way."""
 
 T = TypeVar("T")
 Change = Callable[[sqlite3.Connection], T]
@@ -65,6 +71,8 @@ class Database:
         self._committing_since: float | None = None
         self.is_full = False
         """A write has found no room; until `make_room` has found some, what is written lives on the ballast."""
+        self._committed_at: float | None = None
+        """None when the last commit failed."""
         try:
             self._writer = _open(self._path)
             migrate(self._writer)
@@ -153,6 +161,28 @@ class Database:
             except sqlite3.Error as error:
                 raise _unavailable(self._path, error) from error
 
+    def trouble(self) -> str | None:
+        """Why it cannot be written, or None. Where nothing was written lately it makes a commit, to know."""
+        if self.is_full:
+            self.make_room()
+        if self.is_full:
+            return f"journal {self._path}: the disk is full; free some space there"
+        if not self._write_lock.acquire(timeout=PATIENCE_S):
+            return f"journal {self._path}: a commit takes longer than {PATIENCE_S:.0f} s; look at its disk"
+        try:
+            if self._committed_at is None or monotonic() - self._committed_at > FRESH_S:
+                self._transaction([_Waiting(_touch)])
+        except sqlite3.Error as error:
+            return str(_unavailable(self._path, error))
+        finally:
+            self._write_lock.release()
+        return None
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes by file; the ballast is gone while the disk is full."""
+        files = (self._path, self._path.with_name("journal.db-wal"), self._ballast)
+        return {file.name: file.stat().st_size for file in files if file.exists()}
+
     def close(self) -> None:
         self.flush()
         with self._write_lock, self._read_lock:
@@ -196,6 +226,8 @@ class Database:
             log.warning("journal write lost", path=str(self._path), reason=str(one.error))
 
     def _transaction(self, batch: list[_Waiting[Any]]) -> None:
+        started = monotonic()
+        self._committed_at = None
         self._writer.execute("BEGIN IMMEDIATE")
         try:
             for one in batch:
@@ -205,6 +237,8 @@ class Database:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             raise
+        self._committed_at = monotonic()
+        metrics.committed(self._committed_at - started)
 
     def _alone(self, one: _Waiting[Any]) -> None:
         try:
@@ -263,6 +297,11 @@ def _identity(file: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _touch(db: sqlite3.Connection) -> None:
+    """Writes the first page anew, and nothing else."""
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _tell(batch: list[_Waiting[Any]]) -> None:

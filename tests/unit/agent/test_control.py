@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from fake_host import FakeHost
@@ -24,7 +25,17 @@ from storpool_agent.journal.journal import Arrival, Journal, PendingUnplug
 from storpool_agent.journal.temporaries import Temporary
 from storpool_agent.lanes import Lane
 from storpool_commands.catalogue import ControlCommand
-from storpool_commands.control import Drain, Drained, GetDriftReport, ListAttachments, ListCommands, Ping, SetLogLevel
+from storpool_commands.control import (
+    CancelCommand,
+    Drain,
+    Drained,
+    GetDriftReport,
+    ListAttachments,
+    ListCommands,
+    Ping,
+    QueryCommand,
+    SetLogLevel,
+)
 from storpool_commands.disks import ConnectPhysicalDisk
 from storpool_commands.envelope import ControlRequest, Failure, Request, Success
 from storpool_commands.errors import ErrorCode
@@ -66,7 +77,7 @@ class Desk:
         self.lane.start()
 
     def ask(self, command: ControlCommand) -> None:
-        self.control.answer(ControlRequest(id=uuid4(), protocol=1, body=command), self._say)
+        self.control.answer(ControlRequest(id=uuid4(), protocol=1, body=command), self._say, "cloud")
 
     def reply(self, command: ControlCommand) -> Any:
         """The result or the failure."""
@@ -130,6 +141,20 @@ def test_what_asks_others_keeps_nobody_waiting(desk: Desk, command: ControlComma
     with desk.answered:
         assert desk.answered.wait_for(lambda: len(desk.replies) == 2, WAIT_S)
     assert desk.replies[1][1] == "control_0"
+
+
+def test_what_changes_something_is_ended_in_the_log_and_questions_are_not(desk: Desk) -> None:
+    unknown = uuid4()
+    with capture_logs([merge_contextvars]) as lines:
+        for command in (Ping(), QueryCommand(id=unknown), SetLogLevel(level="info"), Drain(on=False)):
+            desk.ask(command)
+        desk.ask(CancelCommand(id=unknown))
+    ends = [line for line in lines if line.get("audit")]
+    assert [(line["event"], line["command"], line["publisher"], line.get("code")) for line in ends] == [
+        ("done", "setLogLevel", "cloud", None),
+        ("done", "drain", "cloud", None),
+        ("failed", "cancelCommand", "cloud", ErrorCode.UNKNOWN_REQUEST),
+    ]
 
 
 def test_attachments_are_those_of_this_host(desk: Desk) -> None:

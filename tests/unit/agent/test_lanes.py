@@ -67,6 +67,31 @@ def test_the_threads_bear_the_name_of_their_lane(lane: Lane) -> None:
     assert {"fast_0", "fast_1"} <= names
 
 
+def test_what_waits_and_what_is_at_work_is_told() -> None:
+    lane = Lane("fast", 2)
+    assert (lane.workers, lane.active, lane.queued, lane.oldest_s) == (2, 0, 0, 0.0)
+    begun, go_on = threading.Barrier(3), threading.Event()
+
+    def work() -> None:
+        _wait(begun)
+        go_on.wait(WAIT_S)
+
+    for _ in range(2):
+        lane.put(work)
+    lane.put(lambda: None)
+    assert (lane.active, lane.queued) == (0, 3)
+    assert lane.oldest_s > 0
+    lane.start()
+    _wait(begun)
+    assert (lane.active, lane.queued) == (2, 1)
+    assert 0 < lane.oldest_s < WAIT_S
+    go_on.set()
+    lane.put(lambda: None)
+    lane.drain()
+    assert lane.join(Deadline.after(WAIT_S))
+    assert lane.active == 0
+
+
 def _wait(barrier: threading.Barrier) -> None:
     barrier.wait(WAIT_S)
 
