@@ -108,13 +108,13 @@ class _Parts:
     housekeeping: Housekeeping
     leftovers: Leftovers
     reporting: Reporting
+    health: Health
+    exposition: Exposition
     watchdog: Watchdog
     status: StatusLine
     reloading: Reloading
     drift_watch: DriftWatch
     conditions: Conditions
-    health: Health
-    exposition: Exposition
 
 
 def run(settings: Settings, stop: StopSignal, file: Path) -> None:
@@ -234,7 +234,6 @@ def _build(settings: Settings, file: Path) -> _Parts:
     unplugs = Unplugs(host, journal, jobs, outbox)
     health = Health()
     health.needed("start", lambda: "it is starting")
-    health.vital("loops", liveness.registry.trouble)
     readings.require(health, consumer, publisher, database)
     readings.connect(
         health=health,
@@ -246,6 +245,7 @@ def _build(settings: Settings, file: Path) -> _Parts:
         journal=journal,
         database=database,
         state_dir=settings.state_dir,
+        drift_watch=drift_watch,
     )
     metrics.built(settings.host, dispatch.VERSION)
     hypervisor.on_disks_changed(unplugs.wake)
@@ -272,13 +272,13 @@ def _build(settings: Settings, file: Path) -> _Parts:
         Housekeeping(journal, clock),
         Leftovers(host, journal, jobs),
         Reporting(settings.host, jobs, journal, publisher, lambda: publisher.link.is_ready),
+        health,
+        Exposition(listen_address(settings.metrics), health),
         watchdog,
         StatusLine(facts, datetime.now),
         reloading,
         drift_watch,
         conditions,
-        health,
-        Exposition(listen_address(settings.metrics), health),
     )
 
 

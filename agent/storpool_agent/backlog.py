@@ -20,7 +20,7 @@ class Backlog:
 
     def tally(self) -> Tally:
         """What runs and waits now."""
-        return tally(self._jobs.under_way(), monotonic())
+        return tally(self._jobs.unfinished(), monotonic())
 
     def is_over(self, *, again: bool) -> bool:
         """Copies have a limit of their own: nothing else waits behind them."""

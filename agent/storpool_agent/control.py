@@ -168,7 +168,7 @@ class Control:
         else:
             self.draining = False
             self._gate().resume()
-            drained = Drained(draining=False, quiet=False, unfinished=self._jobs.unfinished())
+            drained = Drained(draining=False, quiet=False, unfinished=len(self._jobs.unfinished()))
         log.info("drain", on=command.on, unfinished=drained.unfinished, quiet=drained.quiet)
         return drained
 

@@ -22,7 +22,7 @@ LISTED = 100
 
 def drained(host: Host, journal: Journal, jobs: Jobs) -> Drained:
     """The reply to a drain. Raises JournalUnavailable; what others cannot tell is told as not known."""
-    unfinished = jobs.under_way()
+    unfinished = jobs.unfinished()
     unplugs = journal.pending_unplugs()
     mirrors = [(one.command, *json.loads(one.target)) for one in journal.temporaries.of_kind(MIRROR)]
     attachments, not_known = _in_use(host, journal)
@@ -43,7 +43,7 @@ def _status(job: Job) -> UnfinishedCommand:
         id=job.request.id,
         body_command=job.request.body.command,
         state="queued" if job.attempt is None else "running",
-        waited_s=round(monotonic() - job.since, 1),
+        waited_s=round(monotonic() - job.queued_at, 1),
         progress=job.meter.read(),
     )
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import structlog
 
-from storpool_agent import drift, liveness, metrics, picture
+from storpool_agent import drift, liveness, picture
 from storpool_agent.bus.publisher import Message
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import AgentError
@@ -81,13 +81,11 @@ class DriftWatch:
         """Two looks, now. Raises the AgentErrors of StorPool, libvirt and the journal."""
         deadline = Deadline.after(LOOK_TIMEOUT_S)
         at, found = self._look(deadline)
+        lasting = self._compare(at, found)
         if found:
-            at, again = self._look(deadline)
-            found = drift.lasting(found, again)
-        with self._mutex:
-            known = {drift.identity(one): one.first_seen for one in self._seen or ()}
-        aged = [one.model_copy(update={"first_seen": known.get(drift.identity(one), one.first_seen)}) for one in found]
-        return DriftReport(scanned_at=at, drifts=aged)
+            at, found = self._look(deadline)
+            lasting = self._compare(at, found)
+        return DriftReport(scanned_at=at, drifts=list(lasting))
 
     def _run(self) -> None:
         """It waits for StorPool and libvirt when it does not wait for its time."""
@@ -119,18 +117,19 @@ class DriftWatch:
         at = self._now()
         return at, drift.drifts(picture.take(self._host, self._journal, deadline), at)
 
-    def _compare(self, at: datetime, found: Sequence[Drift]) -> None:
+    def _compare(self, at: datetime, found: Sequence[Drift]) -> Sequence[Drift]:
+        """What this look and the one before both saw; told when it is something else than before."""
         with self._mutex:
             before, earlier = self.findings, self._seen
             lasting = drift.lasting(earlier or (), found)
             known = {drift.identity(one): one for one in lasting}
             self._seen = [known.get(drift.identity(one), one) for one in found]
             self.findings, self.scanned_at = tuple(lasting), at
-        metrics.drift_found(lasting)
         changed = _log_changes(before, lasting)
         if earlier is not None and (changed or not self._told):
             self._told = True
             self._publish(at, lasting)
+        return lasting
 
     def _publish(self, at: datetime, findings: Sequence[Drift]) -> None:
         """Once after each start, too: what has changed meanwhile nobody has told."""

@@ -52,7 +52,7 @@ class Job:
     meter: Meter = field(default_factory=Meter)
     publisher: str | None = None
     """Who asked for it, as the broker has verified."""
-    since: float = field(default_factory=monotonic)
+    queued_at: float = field(default_factory=monotonic)
     """When this life of the agent got it."""
     expiry: Expiry | None = field(init=False)
     span: tracing.Span | None = field(init=False)

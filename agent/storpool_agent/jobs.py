@@ -212,14 +212,16 @@ class Jobs:
         self._settle(job)
         return "cancelled"
 
-    def unfinished(self) -> int:
-        """How many requests are accepted and have no reply yet."""
-        return len(self.under_way())
-
-    def under_way(self) -> Sequence[Job]:
-        """Those, in order of arrival."""
+    def unfinished(self) -> Sequence[Job]:
+        """The requests that are accepted and have no reply yet, in order of arrival."""
         with self._mutex:
             return [job for job in self._jobs.values() if not (job.over or job.replied)]
+
+    def by_state(self, *, copies: bool = False) -> dict[str, int]:
+        """How many of them run, and how many wait for their turn; or of the copies among them alone."""
+        jobs = [job for job in self.unfinished() if job.bulk or not copies]
+        running = sum(job.attempt is not None for job in jobs)
+        return {"running": running, "waiting": len(jobs) - running}
 
     def end_copies(self) -> None:
         """The agent stops: end the copies that run, to be begun again by the next start."""
@@ -230,7 +232,7 @@ class Jobs:
 
     def copies(self) -> Sequence[Job]:
         """The copies that run, or wait for their turn."""
-        return [job for job in self.under_way() if job.bulk]
+        return [job for job in self.unfinished() if job.bulk]
 
     def progress(self, request_id: str) -> JobProgress | None:
         """How far a running copy is."""
@@ -323,7 +325,7 @@ class Jobs:
                 kind = DryAttempt if job.request.dry_run else Attempt
                 turns = HeldTurns(self._locks, job.turns)
                 job.attempt = kind(job.request, self._journal, job.attempts + 1, turns, job.moved, job.span)
-                metrics.command_waited(job.lane, monotonic() - job.since)
+                metrics.command_waited(job.lane, monotonic() - job.queued_at)
                 if job.bulk:
                     job.meter.note("preparing", None, None)
                     _ = job.attempt.interrupt  # there before anybody can want to end it

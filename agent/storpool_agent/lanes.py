@@ -54,7 +54,7 @@ class Lane:
 
     @property
     def workers(self) -> int:
-        return self._wanted
+        return len(self._threads)
 
     @property
     def active(self) -> int:
@@ -102,7 +102,8 @@ class Lane:
         with liveness.registry.loop(me) as loop:
             while self._stays():
                 loop.waits()
-                if (work := self._work.get()) is None:
+                work = self._work.get()
+                if work is None:
                     continue
                 self._put_at.popleft()
                 if not self._draining.is_set():

@@ -99,11 +99,6 @@ class Registry:
                 found.append(Stuck(name, for_s, "it does not come to an end"))
         return found
 
-    def trouble(self) -> str | None:
-        """What is stuck, for a person; None: all is well."""
-        found = [f"{one.loop}: {one.reason}" for one in self.stuck()]
-        return f"{'; '.join(found)}; the log says more" if found else None
-
     def busy(self, limit_s: float) -> dict[str, float]:
         """Workers whose present work has taken longer than that, and how long. They are alive all the same."""
         now = self._clock()

@@ -118,6 +118,8 @@ JOURNAL_SIZE = Reading("journal_size_bytes", "Size of the journal's files.", "fi
 STATE_DIR_SIZE = Reading("state_dir_size_bytes", "Size of the file system that has the journal.")
 STATE_DIR_FREE = Reading("state_dir_available_bytes", "What is free there.")
 
+DRIFT = Reading("drift_findings", "On what StorPool, the kernel and libvirt do not agree, in two looks.", "kind")
+
 # what happens
 
 _BUILD = Gauge(f"{PREFIX}build_info", "1, with what this agent is.", ["host", "version"], registry=REGISTRY)
@@ -179,13 +181,7 @@ _BROKER = Counter(
     registry=REGISTRY,
 )
 _LIBVIRT = Counter(f"{PREFIX}libvirt_connections", "How often libvirt was connected.", registry=REGISTRY)
-_DRIFT = Gauge(
-    f"{PREFIX}drift_findings",
-    "What the last look found on which StorPool, the kernel and libvirt do not agree.",
-    ["kind"],
-    registry=REGISTRY,
-)
-_DRIFT_KINDS: Sequence[str] = get_args(Drift.model_fields["kind"].annotation)
+DRIFT_KINDS: Sequence[str] = get_args(Drift.model_fields["kind"].annotation)
 
 
 def wsgi_app() -> "WSGIApplication":
@@ -259,10 +255,3 @@ def broker_connected(link: str) -> None:
 def libvirt_connected() -> None:
     """Libvirt is connected, once more."""
     _LIBVIRT.inc()
-
-
-def drift_found(found: Iterable[Drift]) -> None:
-    """What a look has found; what it has not found any more is gone."""
-    kinds: list[str] = [one.kind for one in found]
-    for kind in _DRIFT_KINDS:
-        _of(_DRIFT, kind).set(kinds.count(kind))

@@ -79,7 +79,7 @@ class Reader:
     reloading: Reloading
 
     def facts(self) -> Facts:
-        unfinished = self.jobs.under_way()
+        unfinished = self.jobs.unfinished()
         counted = tally(unfinished, monotonic())
         return Facts(
             host=self.host,

@@ -6,21 +6,23 @@ A new gauge of what is the case gets its reader in `connect`, a new condition fo
 """
 
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from time import time
 
-from storpool_agent import metrics
-from storpool_agent.bus.consumer import Consumer
+from storpool_agent import liveness, metrics
+from storpool_agent.bus.consumer import DRAIN, Consumer
 from storpool_agent.bus.publisher import Publisher
 from storpool_agent.domains.hypervisor import Hypervisor
+from storpool_agent.drift_watch import DriftWatch
 from storpool_agent.health import Health
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.database import Database
 from storpool_agent.journal.journal import Journal
 from storpool_agent.lanes import Lane
-from storpool_agent.tally import by_state
+from storpool_agent.liveness import Stuck
 
 
 def require(health: Health, consumer: Consumer, publisher: Publisher, database: Database) -> None:
@@ -30,12 +32,10 @@ def require(health: Health, consumer: Consumer, publisher: Publisher, database: 
     health.needed("broker-in", lambda: None if consumer.link.is_ready else down)
     health.needed("broker-out", lambda: None if publisher.link.is_ready else down)
     health.needed("journal", database.trouble)
-    health.needed(
-        "conditions",
-        lambda: f"commands are left in their queues: {', '.join(held)}" if (held := consumer.held) else None,
-    )
     drained = "drained: commands are left in their queues until `drain` is off"
-    health.needed("drain", lambda: drained if consumer.paused else None)
+    health.needed("drain", lambda: drained if DRAIN in consumer.held else None)
+    health.needed("room", lambda: _held_back(consumer.held - {DRAIN}))
+    health.vital("loops", lambda: _stuck(liveness.registry.stuck()))
 
 
 def connect(
@@ -49,17 +49,35 @@ def connect(
     journal: Journal,
     database: Database,
     state_dir: Path,
+    drift_watch: DriftWatch,
 ) -> None:
     """Have every reading read."""
     _health(health)
     _lanes(list(lanes))
     _journal(journal, database, state_dir)
-    metrics.DRAINING.is_number(lambda: consumer.paused)
+    metrics.DRAINING.is_number(lambda: DRAIN in consumer.held)
+    metrics.DRIFT.read_by(lambda: _drift(drift_watch))
     metrics.BROKER_CONNECTED.read_by(lambda: {each.name: each.is_ready for each in (consumer.link, publisher.link)})
     metrics.LIBVIRT_CONNECTED.is_number(lambda: hypervisor.connected)
-    metrics.REQUESTS.read_by(lambda: by_state(jobs.under_way()))
-    metrics.COPIES.read_by(lambda: by_state(jobs.copies()))
+    metrics.REQUESTS.read_by(jobs.by_state)
+    metrics.COPIES.read_by(lambda: jobs.by_state(copies=True))
     metrics.COPY_STALLED.is_number(lambda: _stalled_s(jobs))
+
+
+def _held_back(reasons: frozenset[str]) -> str | None:
+    return f"commands are left in their queues: {', '.join(sorted(reasons))}" if reasons else None
+
+
+def _stuck(loops: Sequence[Stuck]) -> str | None:
+    return "; ".join(f"{one.loop} for {one.for_s:.0f} s: {one.reason}" for one in loops) or None
+
+
+def _drift(watch: DriftWatch) -> dict[str, float]:
+    """Before the first look nothing is known, and nothing told."""
+    if watch.scanned_at is None:
+        return {}
+    counts = Counter[str](one.kind for one in watch.findings)
+    return {kind: counts[kind] for kind in metrics.DRIFT_KINDS}
 
 
 def _health(health: Health) -> None:

@@ -179,17 +179,6 @@ class Secondary(_Section):
     """Hosts, addresses and networks (CIDR) that images may be downloaded from although they are not public."""
 
 
-class Watch(_Section):
-    """What the agent looks after without being asked."""
-
-    drift_s: Annotated[float, Field(ge=0, le=86400)] = 300
-    """How often it looks where StorPool, the kernel and libvirt do not agree. 0: never, but when it is asked."""
-    state_low_bytes: Annotated[int, Field(ge=0)] = 256 << 20
-    """Less room than this for the journal is logged, and in the status line. 0: not watched."""
-    scratch_low_bytes: Annotated[int, Field(ge=0)] = 1 << 30
-    """Likewise for `scratch_dir`; with less, no copy that needs room there begins. 0: not watched."""
-
-
 def _listener(text: str) -> str:
     if text and not ((found := _LISTENER.fullmatch(text)) and int(found[2]) < 1 << 16 and _is_address(found[1])):
         raise ValueError("must be address:port, such as 127.0.0.1:9639 or [::1]:9639, or empty")
@@ -212,6 +201,18 @@ class Metrics(_Section):
 
     listen: Annotated[str, AfterValidator(_listener)] = "127.0.0.1:9639"
     """Address and port; empty: nothing is served. Port 0: one that is free, which the log tells."""
+
+
+class Watch(_Section):
+    """What the agent looks after without being asked."""
+
+    drift_s: Annotated[float, Field(ge=0, le=86400)] = 300
+    """How often it looks where StorPool, the kernel and libvirt do not agree. 0: never, but when it is asked."""
+
+    state_low_bytes: Annotated[int, Field(ge=0)] = 256 << 20
+    """Less room than this for the journal is logged, and in the status line. 0: not watched."""
+    scratch_low_bytes: Annotated[int, Field(ge=0)] = 1 << 30
+    """Likewise for `scratch_dir`; with less, no copy that needs room there begins. 0: not watched."""
 
 
 class Log(_Section):
@@ -240,8 +241,8 @@ class Settings(BaseSettings):
     libvirt: Libvirt = Libvirt()
     lanes: Lanes = Lanes()
     secondary: Secondary = Secondary()
-    watch: Watch = Watch()
     metrics: Metrics = Metrics()
+    watch: Watch = Watch()
     log: Log = Log()
 
     @classmethod
@@ -408,8 +409,8 @@ def effective(settings: Settings) -> dict[str, str]:
         ("libvirt", settings.libvirt),
         ("lanes", settings.lanes),
         ("secondary", settings.secondary),
-        ("watch", settings.watch),
         ("metrics", settings.metrics),
+        ("watch", settings.watch),
         ("log", settings.log),
     ):
         found |= {f"{name}.{key}": _shown(value) for key, value in section}

@@ -33,12 +33,6 @@ def tally(jobs: Iterable[Job], now: float) -> Tally:
     return Tally(_lane([job for job in listed if not job.bulk], now), _lane([job for job in listed if job.bulk], now))
 
 
-def by_state(jobs: Iterable[Job]) -> dict[str, int]:
-    """How many run, and how many wait for their turn."""
-    states = ["waiting" if job.attempt is None else "running" for job in jobs]
-    return {state: states.count(state) for state in ("running", "waiting")}
-
-
 def _lane(jobs: list[Job], now: float) -> LaneTally:
-    waiting = [job.since for job in jobs if job.attempt is None]
+    waiting = [job.queued_at for job in jobs if job.attempt is None]
     return LaneTally(len(jobs) - len(waiting), len(waiting), now - min(waiting) if waiting else 0.0)

@@ -79,14 +79,9 @@ class Consumer:
         self._shared = SharedQueue(self.link, prefetch_shared, partial(self._deliver, control=False, shared=True))
 
     @property
-    def paused(self) -> bool:
-        """A drain keeps commands in their queues."""
-        return DRAIN in self._held
-
-    @property
-    def held(self) -> list[str]:
-        """Why else they are left there."""
-        return sorted(self._held - {DRAIN})
+    def held(self) -> frozenset[str]:
+        """Why commands are left in their queues; nothing: they are taken."""
+        return frozenset(self._held)
 
     def settle(self, delivery: Delivery) -> None:
         """Ack a delivery that `receive` kept back. Any thread may call this."""

@@ -68,11 +68,11 @@ class Database:
         self._waiting_lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
+        self._committed_at: float | None = None
+        """None when the last commit failed."""
         self._committing_since: float | None = None
         self.is_full = False
         """A write has found no room; until `make_room` has found some, what is written lives on the ballast."""
-        self._committed_at: float | None = None
-        """None when the last commit failed."""
         try:
             self._writer = _open(self._path)
             migrate(self._writer)
@@ -163,10 +163,6 @@ class Database:
 
     def trouble(self) -> str | None:
         """Why it cannot be written, or None. Where nothing was written lately it makes a commit, to know."""
-        if self.is_full:
-            self.make_room()
-        if self.is_full:
-            return f"journal {self._path}: the disk is full; free some space there"
         if not self._write_lock.acquire(timeout=PATIENCE_S):
             return f"journal {self._path}: a commit takes longer than {PATIENCE_S:.0f} s; look at its disk"
         try:
@@ -290,6 +286,11 @@ class Database:
             log.error("journal full", path=str(self._path), reason=str(error))
 
 
+def _touch(db: sqlite3.Connection) -> None:
+    """Writes the first page anew, and nothing else."""
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
 def _identity(file: Path) -> tuple[int, int] | None:
     """None: it is not there, or its file system does not say."""
     try:
@@ -297,11 +298,6 @@ def _identity(file: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _touch(db: sqlite3.Connection) -> None:
-    """Writes the first page anew, and nothing else."""
-    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _tell(batch: list[_Waiting[Any]]) -> None:

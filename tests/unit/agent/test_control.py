@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from fake_host import FakeHost
 from fake_outbox import FakeOutbox
 from storpool_agent import logs
+from storpool_agent.bus.publisher import Message
 from storpool_agent.control import Control
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import Disk
@@ -58,6 +59,13 @@ class FakeGate:
         self.open = True
 
 
+class Unheard:
+    """Where events go that no test here looks at."""
+
+    def publish(self, *messages: Message) -> None:
+        pass
+
+
 class Desk:
     """The control commands over fakes."""
 
@@ -66,8 +74,7 @@ class Desk:
         self.lane = Lane("control", 1)
         outbox: Any = FakeOutbox()
         self.jobs = Jobs(self.fakes.host, journal, outbox, self.lane, self.lane)
-        publisher: Any = None
-        drift = DriftWatch(self.fakes.host, journal, publisher, 0)
+        drift = DriftWatch(self.fakes.host, journal, Unheard(), 0)
         self.control = Control(self.fakes.host, journal, self.jobs, self.lane, drift)
         self.gate = FakeGate()
         self.control.gate = self.gate

@@ -353,7 +353,7 @@ def test_a_copy_too_many_is_refused_at_once_and_what_was_accepted_is_not(office:
         "none",
     )
     assert refused["facts"]["queued"] == 2
-    assert office.jobs.unfinished() == 2
+    assert len(office.jobs.unfinished()) == 2
     free.set()
 
 
@@ -362,8 +362,8 @@ def test_what_waits_and_for_how_long_is_counted_by_lane(office: Office) -> None:
     free = office.keep_bulk_busy()
     for n in range(2):
         office.submit(BackupSnapshot(snapshot=f"s{n}", target=TARGET))
-    jobs = office.jobs.under_way()
-    counted = tally(jobs, jobs[0].since + 30)
+    jobs = office.jobs.unfinished()
+    counted = tally(jobs, jobs[0].queued_at + 30)
     assert (counted.bulk.running, counted.bulk.queued, counted.bulk.oldest_s) == (0, 2, 30)
     assert (counted.fast.running, counted.fast.queued, counted.fast.oldest_s) == (0, 0, 0)
     free.set()

@@ -105,7 +105,7 @@ def test_a_look_that_fails_says_nothing_of_what_is_there(scene: Scene) -> None:
     assert (scene.scan(), scene.found()) == ([], [("not-used", NOON)])
 
 
-def test_a_report_on_request_knows_since_when_and_leaves_what_was_found(scene: Scene) -> None:
+def test_a_report_on_request_knows_since_when_and_is_two_looks_of_the_watch(scene: Scene) -> None:
     scene.left()
     scene.scan()
     fresh = scene.left()
@@ -114,4 +114,6 @@ def test_a_report_on_request_knows_since_when_and_leaves_what_was_found(scene: S
         (NOON, False),
         (NOON + timedelta(minutes=5), True),
     ]
-    assert (report.scanned_at, scene.found()) == (NOON + timedelta(minutes=5), [])
+    assert (report.scanned_at, report.drifts) == (scene.watch.scanned_at, list(scene.watch.findings))
+    assert report.scanned_at == NOON + timedelta(minutes=5)
+    assert [len(one["drifts"]) for one in scene.told()] == [1, 2]

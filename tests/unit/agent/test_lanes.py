@@ -69,7 +69,7 @@ def test_the_threads_bear_the_name_of_their_lane(lane: Lane) -> None:
 
 def test_what_waits_and_what_is_at_work_is_told() -> None:
     lane = Lane("fast", 2)
-    assert (lane.workers, lane.active, lane.queued, lane.oldest_s) == (2, 0, 0, 0.0)
+    assert (lane.workers, lane.active, lane.queued, lane.oldest_s) == (0, 0, 0, 0.0)
     begun, go_on = threading.Barrier(3), threading.Event()
 
     def work() -> None:
@@ -83,7 +83,7 @@ def test_what_waits_and_what_is_at_work_is_told() -> None:
     assert lane.oldest_s > 0
     lane.start()
     _wait(begun)
-    assert (lane.active, lane.queued) == (2, 1)
+    assert (lane.workers, lane.active, lane.queued) == (2, 2, 1)
     assert 0 < lane.oldest_s < WAIT_S
     go_on.set()
     lane.put(lambda: None)

@@ -67,7 +67,6 @@ def test_a_loop_that_ended_in_order_is_not_missed(registry: Registry, clock: Clo
         assert registry.names() == ["outbox"]
     clock.now += 1e6
     assert (stuck(registry), registry.names()) == ([], [])
-    assert registry.trouble() is None
 
 
 def test_a_loop_that_died_is_missed_at_once_even_while_it_waited(registry: Registry) -> None:
@@ -84,7 +83,6 @@ def test_a_loop_that_died_is_missed_at_once_even_while_it_waited(registry: Regis
     thread.start()
     thread.join(WAIT_S)
     assert [(one.loop, one.reason) for one in registry.stuck(LIMIT_S)] == [("outbox", "its thread has ended")]
-    assert registry.trouble() == "outbox: its thread has ended; the log says more"
 
 
 def test_what_has_no_thread_of_its_own_is_asked(registry: Registry) -> None:

@@ -4,7 +4,6 @@
 
 import ast
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,7 +14,6 @@ from storpool_agent import metrics
 from storpool_agent.dispatch import pong
 from storpool_agent.errors import JournalUnavailable, VolumeBusy
 from storpool_agent.metrics import Reading
-from storpool_commands.control import Drift
 from storpool_commands.envelope import Failure, Step, Success
 from storpool_commands.errors import ErrorCode
 
@@ -58,23 +56,6 @@ def test_a_plan_and_a_command_that_never_began_have_taken_no_time() -> None:
     assert (
         value("command_duration_seconds_count", command=command) == value("step_duration_seconds_count", step=step) == 0
     )
-
-
-def test_what_is_no_drift_any_more_is_none() -> None:
-    found = Drift(
-        kind="not-used",
-        global_id="a.b.c",
-        path=None,
-        vm=None,
-        detail="",
-        first_seen=datetime.now(UTC),
-        evidence=[],
-        repair="storpool-ctl --host kvm1 disconnect-physical-disk --volume ~a.b.c",
-    )
-    metrics.drift_found([found, found])
-    assert (value("drift_findings", kind="not-used"), value("drift_findings", kind="two-writers")) == (2, 0)
-    metrics.drift_found([])
-    assert value("drift_findings", kind="not-used") == 0
 
 
 def test_a_reading_is_asked_with_every_scrape(reading: Reading) -> None:
