@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import libvirt
 import structlog
 
-from storpool_agent import metrics
+from storpool_agent import liveness, metrics
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains import event_loop
 from storpool_agent.domains.news import JobEnd
@@ -109,17 +109,23 @@ class Link:
             )
 
     def _keep(self) -> None:
-        while not self._closing:
-            try:
-                connection = self._open()
-            except libvirt.libvirtError as error:
-                self._note_failed_open(error)
-                self._lost.wait(REOPEN_S)
-                continue
-            self._news.connected()
-            self._wait_until_lost(connection)
-            self._drop(connection)
-            self._close(connection)
+        """It waits for libvirtd all the time."""
+        with liveness.registry.loop("libvirt/link") as loop:
+            loop.waits()
+            while not self._closing:
+                self._hold_one()
+
+    def _hold_one(self) -> None:
+        try:
+            connection = self._open()
+        except libvirt.libvirtError as error:
+            self._note_failed_open(error)
+            self._lost.wait(REOPEN_S)
+            return
+        self._news.connected()
+        self._wait_until_lost(connection)
+        self._drop(connection)
+        self._close(connection)
 
     def _open(self) -> libvirt.virConnect:
         with self._changed:

@@ -180,6 +180,10 @@ class Database:
 
     def trouble(self) -> str | None:
         """Why it cannot be written, or None. Where nothing was written lately it makes a commit, to know."""
+        if self.is_full:
+            self.make_room()
+        if self.is_full:
+            return f"journal {self._path}: the disk is full; free some space there"
         if not self._write_lock.acquire(timeout=PATIENCE_S):
             return f"journal {self._path}: a commit takes longer than {PATIENCE_S:.0f} s; look at its disk"
         try:

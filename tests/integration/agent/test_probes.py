@@ -58,7 +58,7 @@ def test_a_host_is_not_ready_while_its_journal_has_no_room() -> None:
             assert "free some space" in missing(stack.agent)["journal"]
             assert stack.agent.probe("/healthz") == LIVE
             disk.free()
-            assert stack.agent.probe("/readyz") == READY
+            until(lambda: stack.agent.probe("/readyz") == READY)
             assert all(raw.reply(one)["status"] in {"success", "failure"} for one in asked)
         stack.agent.stop()
 

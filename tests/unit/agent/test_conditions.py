@@ -160,6 +160,7 @@ def test_room_is_there_when_the_ballast_can_be_laid_again(tmp_path: Path, monkey
         with monkeypatch.context() as patch:
             patch.setattr("storpool_agent.journal.database.os.statvfs", lambda _: status)
             database.make_room()
+            assert "the disk is full; free some space" in (database.trouble() or "")
         assert (database.is_full, ballast.exists()) == (True, False)
         database.make_room()
         assert (database.is_full, ballast.stat().st_size) == (False, BALLAST_BYTES)
