@@ -50,9 +50,8 @@ def head(page: str, about: str, section: str) -> Iterator[str]:
     yield f":Date: {date:%Y-%m-%d}"
 
 
-def program(name: str, command: click.Command) -> Iterator[str]:
+def program(name: str, command: click.Group) -> Iterator[str]:
     """Synopsis, description, options, and each subcommand with its own options."""
-    assert isinstance(command, click.Group)
     context = click.Context(command, info_name=name)
     yield from heading("SYNOPSIS", "=")
     yield from ("", f"**{name}** [*options*] *command* [*options*]")
