@@ -4,15 +4,17 @@
 
 root = debian_root(cache, package)
 with booted(root, binds=[directory]) as debian:
-    debian.run("apt-get", "install", "--yes", "--no-download", "/srv/package.deb")
+    debian.run("apt-get", "install", "--yes", "/srv/package.deb")
 
 It has this machine's network, and so its broker, its development StorPool and the events of its udev; it has a process
 tree and a file system of its own, and every one begins with the same.
 """
 
 import hashlib
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -21,12 +23,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
+from uuid import uuid4
 
 BOOT_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 120.0
 POWER_OFF_TIMEOUT_S = 30.0
 MAKE_TIMEOUT_S = 280.0
 LOOK_S = 0.05
+HIERARCHIES = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup/systemd"))
+ENTER = 'while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs"; shift; done; shift; exec "$@"'
+"""Into the control groups that stand before `--`."""
 INCLUDED = "dbus,systemd-sysv,udev"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = (f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive")
@@ -78,27 +84,20 @@ class Debian:
 
     def _argv(self, argv: Sequence[str]) -> list[str]:
         spaces = ["--mount", "--uts", "--ipc", "--pid", "--root", "--wd"]
-        environment = [
-            "env",
-            "--ignore-environment",
-            PATH,
-            "HOME=/root",
-            "LANG=C.UTF-8",
-            "DEBIAN_FRONTEND=noninteractive",
-        ]
-        return ["nsenter", f"--target={self.leader}", *spaces, "--", *environment, *argv]
+        return ["nsenter", f"--target={self.leader}", *spaces, "--", "env", "--ignore-environment", *ENVIRONMENT, *argv]
 
 
 @contextmanager
 def booted(root: Path, *, binds: Sequence[Path] = (), hostname: str = "kvm1") -> Iterator[Debian]:
     """Boot it, and switch it off at the end. What it writes is gone then; `binds` are the same in both."""
-    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
-        address = Path(directory, "notify")
+    with tempfile.TemporaryDirectory() as directory, _own_control_groups() as groups:
         console = Path(directory, "console")
-        ready.bind(str(address))
-        with console.open("wb") as output:
+        # Open until it has booted, and no longer: systemd goes on to tell, and what nobody reads would block it.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, console.open("wb") as output:
+            ready.bind(f"{directory}/notify")
             process = subprocess.Popen(
                 [
+                    *("sh", "-c", ENTER, "sh", *groups, "--"),
                     *("systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--notify-ready=yes"),
                     *(f"--directory={root}", "--volatile=overlay", f"--hostname={hostname}", "--link-journal=no"),
                     *(f"--bind={each}" for each in binds),
@@ -106,13 +105,33 @@ def booted(root: Path, *, binds: Sequence[Path] = (), hostname: str = "kvm1") ->
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={"PATH": PATH, "NOTIFY_SOCKET": str(address)},
+                env={"PATH": PATH, "NOTIFY_SOCKET": f"{directory}/notify"},
                 start_new_session=True,  # Ctrl-C is for whoever booted it, who then ends it in the right order
             )
+            try:
+                leader = _leader(ready, process, console)
+            except BaseException:
+                _switch_off(process)
+                raise
         try:
-            yield Debian(_leader(ready, process, console))
+            yield Debian(leader)
         finally:
-            _switch_off(process)
+            _switch_off(process, leader)
+
+
+@contextmanager
+def _own_control_groups() -> Iterator[list[Path]]:
+    """systemd arranges the groups that it finds itself in; two of them in the same would end each other's services."""
+    name = f"debian-{uuid4().hex}"
+    groups = [hierarchy / name for hierarchy in HIERARCHIES if (hierarchy / "cgroup.procs").exists()]
+    try:
+        for group in groups:
+            group.mkdir()
+        yield groups
+    finally:
+        for group in groups:
+            for directory, _, _ in os.walk(group, topdown=False):
+                Path(directory).rmdir()
 
 
 def _leader(ready: socket.socket, process: "subprocess.Popen[bytes]", console: Path) -> int:
@@ -131,13 +150,14 @@ def _leader(ready: socket.socket, process: "subprocess.Popen[bytes]", console: P
     return int(found[1])
 
 
-def _switch_off(process: "subprocess.Popen[bytes]") -> None:
+def _switch_off(process: "subprocess.Popen[bytes]", leader: int | None = None) -> None:
     process.terminate()
     try:
         process.wait(POWER_OFF_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.kill(leader or process.pid, signal.SIGKILL)  # all in there end with its PID 1
         process.wait()
+        raise
 
 
 def debian_root(cache: Path, package: Path) -> Path:
@@ -145,17 +165,16 @@ def debian_root(cache: Path, package: Path) -> Path:
 
     It is made once for the same dependencies, from where this machine has its own packages.
     """
-    field = ["dpkg-deb", "--field", str(package), "Depends", "Recommends"]
-    depends = subprocess.run(field, capture_output=True, text=True, check=True, timeout=COMMAND_TIMEOUT_S).stdout
     sources = _sources()
-    key = hashlib.sha256("\n".join([*sources, depends, Path(__file__).read_text()]).encode()).hexdigest()[:16]
-    root = cache / f"debian-{key}"
+    depends = _done("dpkg-deb", "--field", str(package), "Depends")
+    made_of = [*_recipe(Path("ROOT"), sources, Path("PACKAGE")), depends]
+    root = cache / f"debian-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}"
     if not root.exists():
         cache.mkdir(exist_ok=True)
         for outdated in cache.glob("debian-*"):
             shutil.rmtree(outdated)
-        unfinished = cache / f"debian-{key}.unfinished"
-        _make(unfinished, sources, package)
+        unfinished = root.with_suffix(".unfinished")
+        _done(*_recipe(unfinished, sources, package))
         unfinished.rename(root)
     return root
 
@@ -163,30 +182,28 @@ def debian_root(cache: Path, package: Path) -> Path:
 def _sources() -> list[str]:
     """Lines of a sources.list: Debian's own archives among those that this machine is set up for."""
     known = "$(ORIGIN)\t$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)"
-    listed = subprocess.run(
-        ["apt-get", "indextargets", "--format", known, "Created-By: Packages"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=COMMAND_TIMEOUT_S,
-    ).stdout
+    listed = _done("apt-get", "indextargets", "--format", known, "Created-By: Packages")
     targets = [line.split("\t") for line in listed.splitlines()]
     return [f"deb {uri} {release} {component}" for origin, uri, release, component in targets if origin == "Debian"]
 
 
-def _make(root: Path, sources: Sequence[str], package: Path) -> None:
-    archives = "/var/cache/apt/archives"
-    download = f"apt-get --yes --download-only --no-install-recommends install {archives}/{package.name}"
-    subprocess.run(
-        [
-            *("mmdebstrap", "--mode=root", "--variant=minbase", f"--include={INCLUDED}", "--quiet"),
-            *("--skip=cleanup/apt", "--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Languages "none"'),
-            f"--customize-hook=copy-in {package} {archives}",
-            f'--customize-hook=chroot "$1" {download}',
-            *("", str(root), *sources),
-        ],
-        check=True,
-        timeout=MAKE_TIMEOUT_S,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+def _recipe(root: Path, sources: Sequence[str], package: Path) -> list[str]:
+    inside = f"/var/cache/apt/archives/{package.name}"
+    download = f"apt-get --yes --download-only --no-install-recommends install {inside}"
+    return [
+        *("mmdebstrap", "--mode=root", "--variant=minbase", f"--include={INCLUDED}", "--quiet"),
+        *("--skip=cleanup/apt", "--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Languages "none"'),
+        f"--customize-hook=copy-in {package} /var/cache/apt/archives",
+        f'--customize-hook=chroot "$1" {download} && rm "$1"{inside} "$1"/etc/hostname',
+        *("", str(root), *sources),
+    ]
+
+
+def _done(*argv: str) -> str:
+    """Run to the end; its output."""
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=False, timeout=MAKE_TIMEOUT_S, stdin=subprocess.DEVNULL
     )
+    if done.returncode != 0:
+        raise RuntimeError(f"{argv[0]}: status {done.returncode}: {done.stderr[-4000:]}")
+    return done.stdout

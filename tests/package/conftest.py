@@ -47,6 +47,5 @@ def debian(agent_deb: Package) -> Path:
 
 @pytest.fixture(scope="module")
 def host(debian: Path, run_directory: Path, services: None) -> Iterator[InstallHost]:
-    """One for a module, whose tests are the chapters of a story: in the order in which an admin does these things."""
     with running_host(debian, [DIST, run_directory]) as running:
         yield running

@@ -28,9 +28,9 @@ CONFIG = "/etc/storpool-agent/agent.toml"
 STATE = "/var/lib/storpool-agent"
 LIBVIRT = Path("/run/libvirt")
 CALL_TIMEOUT_S = 60.0
-# The archives are there, the network may not be. Without questions, as an upgrade at night: the admin's settings stay.
+# Without questions, as an upgrade at night: the settings of the admin stay.
 INSTALL = (
-    *("apt-get", "install", "--yes", "--no-download", "--no-install-recommends"),
+    *("apt-get", "install", "--yes", "--no-install-recommends"),
     *("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"),
 )
 

@@ -40,13 +40,16 @@ def relabelled(package: Package, version: str, directory: Path) -> Package:
     tree = directory / f"{package.name}-{version}"
     output("dpkg-deb", "--raw-extract", package.file, tree)
     [metadata] = tree.glob("opt/*/lib/python3.*/site-packages/storpool_agent-*.dist-info/METADATA")
-    for file in (tree / "DEBIAN" / "control", metadata):
-        label = f"\nVersion: {package.version}\n"
-        text = file.read_text()
-        assert text.count(label) == 1, file
-        file.write_text(text.replace(label, f"\nVersion: {version}\n"))
+    _replace(tree / "DEBIAN" / "control", f"Version: {package.version}-1", f"Version: {version}-1")
+    _replace(metadata, f"Version: {package.version}", f"Version: {version}")
     with (tree / "etc" / "storpool-agent" / "agent.toml").open("a") as settings:
         settings.write(f"# Thus in {version}.\n")
     file = directory / f"{package.name}_{version}.deb"
     output("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, file)
     return Package(package.name, version, file)
+
+
+def _replace(file: Path, line: str, other: str) -> None:
+    text = file.read_text()
+    assert text.count(f"\n{line}\n") == 1, (file, line)
+    file.write_text(text.replace(f"\n{line}\n", f"\n{other}\n"))
