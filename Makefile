@@ -25,7 +25,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@touch $@
 
 .PHONY: lock
-lock: ## write requirements.lock anew from pyproject.toml
+lock: ## write the locks anew from pyproject.toml
 	@scripts/lock
 
 .PHONY: lint
@@ -48,8 +48,23 @@ integration: venv ## the tests on real parts: RabbitMQ, libvirt, QEMU, loop devi
 	@scripts/services start
 	CI=1 $(BIN)/pytest -q -n 2 --dist loadfile tests/integration
 
+.PHONY: deb
+deb: ## build the Debian packages into dist
+	@scripts/packages packaging
+	packaging/deb/build
+
+.PHONY: rpm
+rpm: ## build the RPM packages into dist
+	@scripts/packages packaging
+	packaging/rpm/build
+
+.PHONY: test-package
+test-package: venv deb rpm ## the tests of the packages, in a Debian that boots (root)
+	@scripts/services start
+	CI=1 $(BIN)/pytest -q tests/package
+
 .PHONY: test
-test: check integration ## everything; installs and starts what it needs (root)
+test: check integration test-package ## everything; installs and starts what it needs (root)
 
 .PHONY: demo
 demo: venv ## the main job end to end, with a real guest, in one command (root)

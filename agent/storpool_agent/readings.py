@@ -34,7 +34,7 @@ def require(health: Health, consumer: Consumer, publisher: Publisher, database: 
     health.needed("journal", database.trouble)
     drained = "drained: commands are left in their queues until `drain` is off"
     health.needed("drain", lambda: drained if DRAIN in consumer.held else None)
-    health.needed("room", lambda: _held_back(consumer.held - {DRAIN}))
+    health.needed("held", lambda: _held_back(consumer.held - {DRAIN}))
     health.vital("loops", lambda: _stuck(liveness.registry.stuck()))
 
 
