@@ -97,7 +97,7 @@ def booted(root: Path, *, binds: Sequence[Path] = (), hostname: str = "kvm1") ->
             ready.bind(f"{directory}/notify")
             process = subprocess.Popen(
                 [
-                    *("sh", "-c", ENTER, "sh", *groups, "--"),
+                    *("sh", "-c", ENTER, "sh", *map(str, groups), "--"),
                     *("systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--notify-ready=yes"),
                     *(f"--directory={root}", "--volatile=overlay", f"--hostname={hostname}", "--link-journal=no"),
                     *(f"--bind={each}" for each in binds),

@@ -8,6 +8,8 @@ from time import CLOCK_BOOTTIME, clock_gettime, time
 
 import structlog
 
+from storpool_agent import metrics
+
 JUMP_S = 60.0
 """What NTP slews in a day is less."""
 WARY_S = 24 * 3600.0
@@ -39,6 +41,7 @@ class ClockWatch:
                 return
             self._offset_s += by_s
             self._jumped_at = boot
+        metrics.clock_jumped()
         log.warning("clock jumped", by_s=round(by_s, 1))
 
     @property

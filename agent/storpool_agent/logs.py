@@ -70,6 +70,12 @@ def set_level(level: LogLevel) -> None:
     logging.getLogger().setLevel(max(_NUMBERS[level], logging.WARNING))
 
 
+def set_configured_level(level: LogLevel) -> None:
+    """As the settings have it: also for what is logged at any level that is set meanwhile."""
+    _threshold.audit = level
+    set_level(level)
+
+
 def configure(settings: Log, stream: TextIO = sys.stdout) -> None:
     """Once, before the first log line."""
     console = settings.format == "console" or (settings.format == "auto" and stream.isatty())
@@ -93,8 +99,7 @@ def configure(settings: Log, stream: TextIO = sys.stdout) -> None:
         cache_logger_on_first_use=True,
     )
     _adopt_libraries()
-    _threshold.audit = settings.level
-    set_level(settings.level)
+    set_configured_level(settings.level)
 
 
 def _shorten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

@@ -181,6 +181,7 @@ _BROKER = Counter(
     registry=REGISTRY,
 )
 _LIBVIRT = Counter(f"{PREFIX}libvirt_connections", "How often libvirt was connected.", registry=REGISTRY)
+_JUMPS = Counter(f"{PREFIX}clock_jumps", "How often the host's clock was set by more than a minute.", registry=REGISTRY)
 DRIFT_KINDS: Sequence[str] = get_args(Drift.model_fields["kind"].annotation)
 
 
@@ -255,3 +256,8 @@ def broker_connected(link: str) -> None:
 def libvirt_connected() -> None:
     """Libvirt is connected, once more."""
     _LIBVIRT.inc()
+
+
+def clock_jumped() -> None:
+    """The host's clock was set."""
+    _JUMPS.inc()

@@ -45,7 +45,7 @@ class Live:
 def live_settings(settings: Settings, parts: Live) -> dict[str, Apply]:
     """What takes effect at a reload. A host that has left the queue of all hosts alone may not even look at it."""
     live: dict[str, Apply] = {
-        "log.level": lambda new: logs.set_level(new.log.level),
+        "log.level": lambda new: logs.set_configured_level(new.log.level),
         "lanes.fast": lambda new: parts.lane.resize(new.lanes.fast),
         "lanes.bulk": lambda new: parts.bulk_lane.resize(new.lanes.bulk),
         "lanes.max_queued": lambda new: setattr(parts.backlog, "max_queued", new.lanes.max_queued),

@@ -114,6 +114,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("libvirt is connected", ((series("libvirt_connected"), "{{instance}}"),)),
         Panel("Connections to libvirt made", ((rate("libvirt_connections_total", "instance"), "{{instance}}"),), "ops"),
         Panel("Drift, by kind", ((f"sum by (kind) ({series('drift_findings')})", "{{kind}}"),)),
+        Panel("Clock set", ((series("clock_jumps_total"), "{{instance}}"),)),
         Panel("Oldest pending unplug", ((series("pending_unplug_oldest_age_seconds"), "{{instance}}"),), "s"),
     ),
     "Copies": (

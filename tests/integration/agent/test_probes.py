@@ -55,7 +55,7 @@ def test_a_host_is_not_ready_while_its_journal_has_no_room() -> None:
         assert stack.agent.probe("/readyz") == READY
         with raw_client(stack.amqp_url) as raw:
             asked = crowd_out(raw, disk, stack.agent)
-            assert "free some space" in missing(stack.agent)["journal"]
+            assert "journal full" in missing(stack.agent)["held"]
             assert stack.agent.probe("/healthz") == LIVE
             disk.free()
             until(lambda: stack.agent.probe("/readyz") == READY)
@@ -82,7 +82,7 @@ def crowd_out(raw: RawClient, disk: SmallDisk, agent: AgentProcess) -> list[str]
         asked.append(str(uuid4()))
         ping = json.dumps({"id": asked[-1], "protocol": 1, "body": {"command": "ping"}})
         raw.publish(ping.ljust(100_000 if len(asked) < 100 else 1_000).encode())
-        return "journal" in missing(agent)
+        return "held" in missing(agent)
 
     until(look)
     return asked
