@@ -52,6 +52,8 @@ class LocalSocket:
         self._lane = Lane("local", WORKERS)
         self._mutex = threading.Lock()
         self._waiting: set[threading.Event] = set()
+        self._open: set[socket.socket] = set()
+        """Connections; one that nobody has served by the stop is closed by it."""
         self._stopping = False
         self._thread = threading.Thread(target=self._accept, name="local")
 
@@ -84,6 +86,10 @@ class LocalSocket:
                 answered.set()
         self._lane.drain()
         self._lane.join(Deadline.after(ASK_S))
+        with self._mutex:
+            left, self._open = self._open, set()
+        for connection in left:
+            connection.close()
 
     def _accept(self) -> None:
         while (listener := self._listener) is not None:
@@ -93,6 +99,8 @@ class LocalSocket:
                 if error.errno != errno.EINVAL:  # that of a socket that was shut down
                     log.warning("local socket lost", path=str(self._path), reason=str(error))
                 return
+            with self._mutex:
+                self._open.add(connection)
             self._lane.put(partial(self._serve, connection))
 
     def _serve(self, connection: socket.socket) -> None:
@@ -106,6 +114,8 @@ class LocalSocket:
                 log.debug("local client gone", reason=str(error))
             except Exception:
                 log.exception("crashed")
+        with self._mutex:
+            self._open.discard(connection)
 
     def _reply(self, connection: socket.socket) -> Success | Failure | None:
         """None when there is none in time. What is not read would have a refusal lost, so that comes first."""

@@ -138,6 +138,28 @@ def test_a_stop_ends_the_wait_of_who_has_asked(path: Path, answers: Answers, ser
     assert not path.exists()
 
 
+def test_a_stop_closes_what_nobody_has_served_yet(path: Path, answers: Answers, serving: LocalSocket) -> None:
+    """All workers are busy with clients that say nothing."""
+    answers.silent = True
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(local.WORKERS + 2)]
+    for client in clients:
+        client.settimeout(WAIT_S)
+        client.connect(str(path))
+        client.sendall(json.dumps({"id": str(uuid4()), "protocol": 1, "body": {"command": "ping"}}).encode() + b"\n")
+    assert answers.asked.wait(WAIT_S)
+    serving.stop()
+    for client in clients:
+        with client:
+            assert at_its_end(client)
+
+
+def at_its_end(client: socket.socket) -> bool:
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:  # what it has sent was not read
+        return True
+
+
 def test_who_does_not_answer_is_silent_and_is_named(path: Path) -> None:
     path.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
