@@ -7,12 +7,19 @@ from typing import Literal
 
 import click
 
-from storpool_agent.cli import asking
+from storpool_agent.cli import asking, render
 from storpool_agent.cli.asking import Answer
-from storpool_agent.cli.jobs import complete_id, whole_id
+from storpool_agent.cli.jobs import complete_id, progress, whole_id
 from storpool_agent.cli.options import config_option, json_option
 from storpool_agent.cli.presence import RUNNING
-from storpool_commands.control import CancelCommand, CancelledCommand, Drain, Drained
+from storpool_commands.control import (
+    CancelCommand,
+    CancelledCommand,
+    Drain,
+    Drained,
+    ListedAttachment,
+    UnfinishedCommand,
+)
 
 
 @click.command()
@@ -20,14 +27,46 @@ from storpool_commands.control import CancelCommand, CancelledCommand, Drain, Dr
 @config_option
 @json_option
 def drain(what: Literal["on", "off"], config: Path, as_json: bool) -> None:
-    """Have the host take no more commands (on), or take them again (off). Works without the broker, too."""
+    """Have the host take no more commands (on), or take them again (off). Works without the broker, too.
+
+    Once more: what is left. A host that is quiet may be taken down.
+    """
     told = asking.order(config, Drain(on=what == "on"), Drained)
     if as_json:
         Answer(told, RUNNING).print_json()
     elif told.draining:
-        click.echo(f"Drained: {told.unfinished} requests are to be finished; new ones wait in the broker.")
+        show(told)
     else:
         click.echo(f"Commands are taken again; {told.unfinished} requests are not finished.")
+
+
+def show(told: Drained) -> None:
+    """What a maintenance of the host would disturb."""
+    if told.quiet:
+        click.echo("Drained, and quiet: nothing is under way, and no running machine has a volume.")
+        return
+    click.echo(f"Drained: new commands wait in the broker. To be finished: {told.unfinished}.")
+    rows = [[str(one.id), one.body_command, one.state, _far(one)] for one in told.commands]
+    rows += [
+        [one.request, "detachDisk", "the guest has not let go", f"~{one.global_id}"] for one in told.pending_unplugs
+    ]
+    rows += [[one.request, "mirror", f"machine {one.vm}", one.path] for one in told.mirrors]
+    if rows:
+        render.heading("Under way")
+        render.table(("request", "what", "state", ""), rows)
+    if told.attachments:
+        render.heading("Running machines have")
+        render.table(("volume", "machines"), [[f"~{one.global_id}", _machines(one)] for one in told.attachments])
+    if told.not_known:
+        render.line((f"Not known: {told.not_known}", render.BAD))
+
+
+def _far(one: UnfinishedCommand) -> str:
+    return progress(one.progress) if one.progress else f"for {render.lasting(one.waited_s)}"
+
+
+def _machines(one: ListedAttachment) -> str:
+    return ", ".join(one.vm_names or one.vms)
 
 
 @click.command()

@@ -62,17 +62,19 @@ def drift(config: Path, as_json: bool) -> None:
     if as_json:
         answer.print_json()
     elif answer.result.drifts:
-        show(answer.result.drifts)
+        show(answer.result.drifts, answer.agent.state == "running")
     else:
         click.echo("StorPool, the kernel and libvirt agree.", err=True)
     sys.exit(TROUBLE if answer.result.drifts else 0)
 
 
-def show(drifts: list[Drift]) -> None:
-    render.table(("kind", "volume", "what", "since", "what to do"), [_drift(one) for one in drifts])
+def show(drifts: list[Drift], watched: bool) -> None:
+    """`watched`: by an agent, which alone knows since when."""
+    names = ("kind", "volume", "what", *(["since"] if watched else []), "what to do")
+    render.table(names, [_drift(one, watched) for one in drifts])
 
 
-def _drift(one: Drift) -> list[Cell]:
+def _drift(one: Drift, watched: bool) -> list[Cell]:
     what = f"~{one.global_id}" if one.global_id else one.path or "-"
-    since = render.when(one.first_seen)
-    return [(one.kind, BAD if one.kind in WORST else WARNING), what, one.detail, since, one.repair]
+    since = [render.when(one.first_seen)] if watched else []
+    return [(one.kind, BAD if one.kind in WORST else WARNING), what, one.detail, *since, one.repair]

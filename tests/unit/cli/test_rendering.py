@@ -10,14 +10,24 @@ from typing import Any
 
 import pytest
 
-from storpool_agent.cli import jobs, place, presence, render, status, volumes, why
+from storpool_agent.cli import jobs, orders, place, presence, render, status, volumes, why
 from storpool_agent.cli.exits import NOT_RUNNING, TROUBLE
 from storpool_agent.cli.place import Place
 from storpool_agent.cli.presence import Presence
 from storpool_agent.cli.program import Commands
 from storpool_agent.cli.systemd import read_unit
 from storpool_agent.settings import ENVIRONMENT_PREFIX, Settings
-from storpool_commands.control import CommandStatus, Drift, JobProgress, QueriedCommand
+from storpool_commands.control import (
+    CommandStatus,
+    Drained,
+    Drift,
+    JobProgress,
+    ListedAttachment,
+    PendingUnplug,
+    QueriedCommand,
+    RunningMirror,
+    UnfinishedCommand,
+)
 from unit.commands.host_samples import AGENT_STATUS, EXPLAINED
 from unit.commands.samples import DETAILS, ID, NOW, STATUS
 
@@ -112,10 +122,36 @@ def test_a_volume_is_explained_from_the_answer_down(capsys: pytest.CaptureFixtur
 
 def test_drift_shows_since_when_and_what_mends_it(capsys: pytest.CaptureFixture[str]) -> None:
     one = {"kind": "not-used", "global_id": "d.n.a1", "path": None, "vm": None, "detail": "attached rw"}
-    volumes.show([Drift.model_validate({**one, "first_seen": NOW, "evidence": [], "repair": "detach it"})])
+    drift = Drift.model_validate({**one, "first_seen": NOW, "evidence": [], "repair": "detach it"})
+    volumes.show([drift], watched=False)
+    assert said(capsys).splitlines()[0].split() == ["KIND", "VOLUME", "WHAT", "WHAT", "TO", "DO"]
+    volumes.show([drift], watched=True)
     head, line = said(capsys).splitlines()
     assert head.split() == ["KIND", "VOLUME", "WHAT", "SINCE", "WHAT", "TO", "DO"]
     assert line.endswith("2026-01-31T12:00:00Z  detach it")
+
+
+def test_a_drain_says_what_a_maintenance_would_disturb(capsys: pytest.CaptureFixture[str]) -> None:
+    quiet = Drained(draining=True, quiet=True, unfinished=0, attachments=[])
+    orders.show(quiet)
+    assert said(capsys) == "Drained, and quiet: nothing is under way, and no running machine has a volume.\n"
+    disk = ListedAttachment(global_id="d.n.a2", snapshot=False, mode="rw", path=None, vms=["u"], vm_names=["web-1"])
+    orders.show(
+        Drained(
+            draining=True,
+            quiet=False,
+            unfinished=1,
+            commands=[UnfinishedCommand(id=ID, body_command="backupSnapshot", state="running", waited_s=130)],
+            pending_unplugs=[PendingUnplug(global_id="d.n.a1", vm="u", request="r1")],
+            mirrors=[RunningMirror(vm="u", path="/dev/x", request="r2")],
+            attachments=[disk],
+            not_known="libvirt is down",
+        )
+    )
+    text = said(capsys)
+    for part in ("To be finished: 1.", f"{ID}  backupSnapshot  running", "for 2 min", "~d.n.a1", "/dev/x", "web-1"):
+        assert part in text
+    assert text.endswith("Not known: libvirt is down\n")
 
 
 @pytest.mark.parametrize(
