@@ -88,6 +88,10 @@ bench-copy: venv ## copies against qemu-img by itself and bare devices, in one r
 schema: venv ## write docs/commands.schema.json anew from the models
 	$(BIN)/python -m storpool_commands.schema > docs/commands.schema.json
 
+.PHONY: dashboard
+dashboard: venv ## write packaging/observability/dashboard.json anew
+	$(BIN)/python packaging/observability/dashboard.py > packaging/observability/dashboard.json
+
 .PHONY: protocol
 protocol: venv ## write the replies in docs/protocol.md anew from a real agent (root)
 	@scripts/services start
@@ -96,6 +100,14 @@ protocol: venv ## write the replies in docs/protocol.md anew from a real agent (
 .PHONY: wheel
 wheel: venv ## build the wheels
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist . ./commands
+
+.PHONY: sbom
+sbom: venv ## write dist/storpool-agent.cdx.json, what a release contains, as CycloneDX
+	@scripts/sbom
+
+.PHONY: audit
+audit: ## ask whether anything in requirements.lock has a known vulnerability (OFFLINE=1: pass over it)
+	@scripts/audit
 
 .PHONY: clean
 clean: ## remove what builds and tests left

@@ -36,7 +36,7 @@ def main(page: str, section: str) -> None:
     body = settings() if page == "agent.toml" else program(page, PROGRAMS[page])
     about, _, ending = (HERE / "man" / f"{page}.rst").read_text().partition("\n")
     for line in (*head(page, about, section), *body, *ending.splitlines()):
-        print(line)  # noqa: T201 - its output
+        print(line)
 
 
 def head(page: str, about: str, section: str) -> Iterator[str]:

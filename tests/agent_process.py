@@ -7,6 +7,7 @@ with running_stack() as stack:
     stack.agent.kill()
 """
 
+import http.client
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ R = TypeVar("R")
 READY_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 90.0
 CALL_TIMEOUT_S = 60.0
+PROBE_TIMEOUT_S = 10.0
 CRASH_VARIABLE = "STORPOOL_AGENT_CRASH_AT"
 
 
@@ -43,15 +45,21 @@ class AgentProcess:
         self.state_dir = directory / "state"
         self.config = directory / "agent.toml"
         self.log_file = directory / "agent.log"
+        self.environment: Mapping[str, str] = {}
+        """Over this process's own, from the next start on."""
         self.configure(settings)
         self._process: subprocess.Popen[bytes] | None = None
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Write agent.toml; a running agent does not look at it again."""
-        lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items() if not isinstance(value, Mapping)]
+        settings = {
+            "control_socket": str(self.directory / "control.sock"),
+            **settings,
+        }  # the default is for one a machine
+        lines = [f"{key} = {_toml(value)}" for key, value in settings.items() if not isinstance(value, Mapping)]
         for section, values in settings.items():
             if isinstance(values, Mapping):
-                lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+                lines += [f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
         self.config.touch(mode=0o600)
         self.config.write_text("\n".join(lines) + "\n")
 
@@ -61,7 +69,7 @@ class AgentProcess:
         return self._process.pid
 
     def start(self, *, crash_at: str | None = None, wait: bool = True) -> None:
-        environment = {**os.environ, **({CRASH_VARIABLE: crash_at} if crash_at else {})}
+        environment = {**os.environ, **self.environment, **({CRASH_VARIABLE: crash_at} if crash_at else {})}
         before = len(self.events("ready"))
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
@@ -110,6 +118,21 @@ class AgentProcess:
         whole, _, _being_written = text.rpartition("\n")
         lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if name in (None, line["event"])]
+
+    @property
+    def metrics_address(self) -> str:
+        """Where it serves them; `metrics = {"listen": "127.0.0.1:0"}` has it choose."""
+        return str(self.events("metrics served")[-1]["address"])
+
+    def probe(self, path: str) -> tuple[int, dict[str, Any]]:
+        """The status, and what /healthz or /readyz says."""
+        connection = http.client.HTTPConnection(self.metrics_address, timeout=PROBE_TIMEOUT_S)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()
 
     def _wait_ready(self, before: int) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -224,6 +247,13 @@ def running_stack(
         shutil.rmtree(directory)
 
 
+def _toml(value: object) -> str:
+    """A value; a table is written in one line."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + " }"
+    return json.dumps(value)
+
+
 def _devcluster(root: Path, cluster_id: str, options: Sequence[str]) -> AbstractContextManager[DevclusterProcess]:
     return running_devcluster({1: root, 2: None}, options=["--cluster-id", cluster_id, *options])
 
@@ -247,5 +277,6 @@ def _settings(directory: Path, url: str, storpool: DevclusterProcess, root: Path
             "our_id": 1,
             "device_root": str(root),
         },
+        "metrics": {"listen": ""},  # several agents run side by side
         "log": {"level": "debug", "format": "json"},
     }

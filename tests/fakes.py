@@ -48,6 +48,10 @@ class FakeDevices:
         here = {global_id for global_id, client in self.storpool.attached if client == self.storpool.our_id}
         return sorted(each for each in {*here, *self._present} if self.look(each) is not None)
 
+    def linked_as(self, name: str) -> str | None:
+        found = (each for each in self.linked() if self.storpool.volumes[each].name == name)
+        return next(found, None)
+
     def look(self, global_id: str) -> Device | None:
         attachment = self.storpool.attached.get((global_id, self.storpool.our_id))
         if attachment is None and global_id not in self.stuck:

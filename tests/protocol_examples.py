@@ -31,6 +31,7 @@ TEMPLATE = "debian-12"
 OWN_API = "10.0.0.1:81"
 STORE = "nfs://10.0.0.6/secondary"
 OTHER_API, OTHER_TOKEN = "10.0.0.5:81", "s3cret"
+ANY_NODE = re.compile(r"/dev/sp-\d+")
 ANY_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 
 NOT_PLAYED = "cancelCommand"
@@ -50,6 +51,12 @@ PASSING = frozenset(
         "capacityBytes",
         "freeBytes",
         "fileSizeBytes",
+        "finishedAt",
+        "device",
+        "process",
+        "journal",
+        "unsentReplies",
+        "oldestUnsent",
     }
 )
 """Fields that are not the same in two runs."""
@@ -133,6 +140,7 @@ class Stage:
             (self.other.api, OTHER_API),
             (self.other.token, OTHER_TOKEN),
             (self.stack.storpool.api, OWN_API),
+            (str(self.stack.agent.state_dir), "/var/lib/storpool-agent"),
             (f"file://{self.store}", STORE),
         ]
 
@@ -143,7 +151,7 @@ def lasting(value: Any) -> Any:
         return {key: None if key in PASSING else lasting(each) for key, each in value.items()}
     if isinstance(value, list):
         return [lasting(each) for each in value]
-    return ANY_TIME.sub("", value) if isinstance(value, str) else value
+    return ANY_NODE.sub("", ANY_TIME.sub("", value)) if isinstance(value, str) else value
 
 
 def wrapped(message: dict[str, Any]) -> str:

@@ -4,23 +4,32 @@
 
 import fcntl
 import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from threading import Event
-from time import monotonic
+from time import monotonic, time
 
 import structlog
-from pydantic import SecretStr
 
-from storpool_agent import dispatch
+from storpool_agent import dispatch, liveness, metrics, readings
+from storpool_agent.backlog import Backlog
 from storpool_agent.bus.consumer import Consumer
 from storpool_agent.bus.link import Broker
 from storpool_agent.bus.publisher import Publisher
 from storpool_agent.bus.topology import Declaration
+from storpool_agent.clock import ClockWatch
+from storpool_agent.conditions import Conditions
 from storpool_agent.control import Control
 from storpool_agent.deadline import Deadline
 from storpool_agent.devices.tree import DeviceTree
 from storpool_agent.domains.hypervisor import Hypervisor
+from storpool_agent.drift_watch import DriftWatch
+from storpool_agent.exposition import Exposition
+from storpool_agent.health import Health
 from storpool_agent.host import Host, Pool
 from storpool_agent.housekeeping import Housekeeping
 from storpool_agent.images.tools import ImageTools
@@ -28,27 +37,36 @@ from storpool_agent.intake import Intake
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.database import Database
 from storpool_agent.journal.journal import Journal
+from storpool_agent.journal.overview import Overview
 from storpool_agent.lanes import Lane
 from storpool_agent.leftovers import Leftovers
+from storpool_agent.local import LocalSocket
 from storpool_agent.notify import notify
 from storpool_agent.outbox import Outbox
+from storpool_agent.oversight import Live, Reader, live_settings, places
 from storpool_agent.pool_file import PoolFile
 from storpool_agent.pools import KnownPools
+from storpool_agent.publishers import Publishers
+from storpool_agent.reloading import Reloading
 from storpool_agent.reporting import Reporting
 from storpool_agent.secondary.storage import SecondaryStorage
 from storpool_agent.settings import (
     Settings,
     SettingsInvalid,
     broker_address,
+    listen_address,
     login,
     scratch_dir,
     storpool_access,
     tls_context,
 )
-from storpool_agent.stop import StopSignal
+from storpool_agent.space import SpaceWatch
+from storpool_agent.status_line import StatusLine
+from storpool_agent.stop import RELOAD_SIGNAL, STOP_SIGNALS, StopSignal
 from storpool_agent.storpool.cluster import Cluster
 from storpool_agent.thaws import Thaws
 from storpool_agent.unplugs import Unplugs
+from storpool_agent.watchdog import Watchdog
 from storpool_commands.parse import parse_request
 
 log = structlog.get_logger()
@@ -62,7 +80,8 @@ END_COPIES_S = 15.0
 """How long the tools of running copies may take to end; a copy is begun again by the next start."""
 FLUSH_S = 5.0
 """How long the broker may take to confirm the last replies; what it has not is sent by the next start."""
-
+LOOK_S = 1.0
+"""How often the main thread looks at the others, to tell systemd."""
 
 CONTROL_WORKERS = 2
 """Threads for control commands that ask StorPool or libvirt."""
@@ -91,25 +110,61 @@ class _Parts:
     housekeeping: Housekeeping
     leftovers: Leftovers
     reporting: Reporting
+    health: Health
+    exposition: Exposition
+    watchdog: Watchdog
+    status: StatusLine
+    reloading: Reloading
+    drift_watch: DriftWatch
+    conditions: Conditions
+    local: LocalSocket
+    stopping: Event
 
 
-def run(settings: Settings, stop: StopSignal) -> None:
-    """Serve until a stop signal. Raises SettingsInvalid, AlreadyRunning and JournalUnavailable before anything runs."""
+def run(settings: Settings, stop: StopSignal, file: Path) -> None:
+    """Serve until a stop signal; at SIGHUP the settings are read again from the file.
+
+    Raises SettingsInvalid, AlreadyRunning and JournalUnavailable before anything runs.
+    """
     started = monotonic()
     log.info("starting", version=dispatch.VERSION, host=settings.host, pid=os.getpid())
     lock = _lock(settings.state_dir)
     try:
-        parts = _build(settings)
+        parts = _build(settings, file)
+        parts.exposition.start()
         _start(parts)
         notify("READY=1", f"STATUS=serving {settings.host}")
         log.info("ready", took_s=round(monotonic() - started, 3), broker=parts.consumer.link.is_ready)
-        number = stop.wait()
+        number = _serve(parts, stop)
         notify("STOPPING=1", "STATUS=finishing what runs")
         log.info("stopping", signal=number.name)
-        _stop(parts)
+        parts.health.end()
+        _end(parts, stop)
         log.info("stopped")
     finally:
         os.close(lock)
+
+
+def _serve(parts: _Parts, stop: StopSignal) -> signal.Signals:
+    """Until a signal to stop, which is returned."""
+    while True:
+        number = stop.wait(LOOK_S)
+        if number in STOP_SIGNALS:
+            return signal.Signals(number)
+        if number is RELOAD_SIGNAL:
+            parts.reloading.reload()
+        parts.watchdog.look()
+        parts.status.look()
+
+
+def _end(parts: _Parts, stop: StopSignal) -> None:
+    """The parts are stopped in a thread of its own: systemd is told meanwhile that those which still run do."""
+    with ThreadPoolExecutor(1, "stop") as executor:
+        stopped = executor.submit(_stop, parts)
+        while not stopped.done():
+            stop.wait(LOOK_S)
+            parts.watchdog.look()
+    stopped.result()
 
 
 def _lock(state_dir: Path) -> int:
@@ -127,8 +182,8 @@ def _lock(state_dir: Path) -> int:
     return handle
 
 
-def _build(settings: Settings) -> _Parts:
-    abandon = Event()
+def host_of(settings: Settings, abandon: Event) -> tuple[Host, Hypervisor, DeviceTree]:
+    """What commands act on, and the two sides of it that are started and stopped. Raises SettingsInvalid."""
     access = storpool_access(settings.storpool)
     hypervisor = Hypervisor(settings.libvirt.uri, abandon)
     devices = DeviceTree(settings.storpool.device_root)
@@ -145,19 +200,30 @@ def _build(settings: Settings) -> _Parts:
             lambda api, token: Cluster(api, token, access.our_id, abandon),
         ),
         images=ImageTools(settings.secondary.web_hosts),
-        secondary=SecondaryStorage(settings.secondary, scratch_dir(settings)),
+        secondary=SecondaryStorage(
+            settings.secondary, scratch_dir(settings), scratch_spare_bytes=settings.watch.scratch_low_bytes
+        ),
         cluster_id=access.cluster_id,
     )
+    return host, hypervisor, devices
+
+
+def _build(settings: Settings, file: Path) -> _Parts:
+    started_at = time()
+    abandon = Event()
+    host, hypervisor, devices = host_of(settings, abandon)
     database = Database(settings.state_dir)
+    liveness.registry.watch("journal", database.under_way_s)
     journal = Journal(database, settings.host)
     broker = _broker(settings)
     publisher = Publisher(broker, broker.username)
     outbox = Outbox(journal, publisher)
     lane = Lane("fast", settings.lanes.fast)
     bulk_lane = Lane("bulk", settings.lanes.bulk)
-    jobs = Jobs(host, journal, outbox, lane, bulk_lane)
+    jobs = Jobs(host, journal, outbox, lane, bulk_lane, settings.lanes.max_queued_copies)
     control_lane = Lane("control", CONTROL_WORKERS)
-    control = Control(host, journal, jobs, control_lane)
+    drift_watch = DriftWatch(host, journal, publisher, settings.watch.drift_s)
+    control = Control(host, journal, Overview(database), jobs, control_lane, drift_watch, settings.state_dir)
     intake = Intake(
         settings.host,
         journal,
@@ -165,15 +231,53 @@ def _build(settings: Settings) -> _Parts:
         control,
         outbox,
         publisher,
-        settings.amqp.allowed_publishers,
+        Publishers(settings.amqp.allowed_publishers),
     )
     shared = settings.lanes.any
     declaration = Declaration(settings.host, passive=not settings.amqp.declare, shared=shared > 0)
     consumer = Consumer(broker, declaration, intake.receive, shared, jobs.give_back)
     intake.settle, intake.decline = consumer.settle, consumer.decline
     control.gate = consumer
+    clock = ClockWatch()
+    backlog = Backlog(jobs, settings.lanes.max_queued)
+    conditions = Conditions(consumer, database, backlog, SpaceWatch(places(settings)), clock)
+    intake.taken = conditions.look_at_backlog
     unplugs = Unplugs(host, journal, jobs, outbox)
+    health = Health()
+    health.needed("start", lambda: "it is starting")
+    readings.require(health, consumer, publisher, database)
+    readings.connect(
+        health=health,
+        consumer=consumer,
+        publisher=publisher,
+        hypervisor=hypervisor,
+        jobs=jobs,
+        lanes=(lane, bulk_lane, control_lane),
+        journal=journal,
+        database=database,
+        state_dir=settings.state_dir,
+        drift_watch=drift_watch,
+    )
+    metrics.built(settings.host, dispatch.VERSION)
     hypervisor.on_disks_changed(unplugs.wake)
+    watchdog = Watchdog(liveness.registry)
+    live = live_settings(settings, Live(lane, bulk_lane, consumer, intake, drift_watch, jobs, backlog))
+    reloading = Reloading(file, settings, live)
+    stopping = Event()
+    reader = Reader(
+        host=settings.host,
+        broker=f"{broker.host}:{broker.port}",
+        started_at=started_at,
+        stopping=stopping,
+        jobs=jobs,
+        consumer=consumer,
+        publisher=publisher,
+        lanes=(lane, bulk_lane, control_lane),
+        conditions=conditions,
+        watchdog=watchdog,
+        reloading=reloading,
+    )
+    control.process = reader.process
     return _Parts(
         publisher,
         consumer,
@@ -189,9 +293,18 @@ def _build(settings: Settings) -> _Parts:
         hypervisor,
         devices,
         abandon,
-        Housekeeping(journal),
+        Housekeeping(journal, clock),
         Leftovers(host, journal, jobs),
         Reporting(settings.host, jobs, journal, publisher, lambda: publisher.link.is_ready),
+        health,
+        Exposition(listen_address(settings.metrics), health),
+        watchdog,
+        StatusLine(reader.facts, datetime.now),
+        reloading,
+        drift_watch,
+        conditions,
+        LocalSocket(settings.control_socket, settings.host, control),
+        stopping,
     )
 
 
@@ -203,13 +316,14 @@ def _broker(settings: Settings) -> Broker:
         port=port,
         vhost=settings.amqp.vhost,
         username=username,
-        password=password or SecretStr(""),
-        tls=tls_context(settings.amqp),
+        password=password,
+        tls=partial(tls_context, settings.amqp) if tls_context(settings.amqp) else None,
     )
 
 
 def _start(parts: _Parts) -> None:
     """What an earlier run has left comes before what arrives now."""
+    parts.local.open()
     parts.devices.start()
     parts.hypervisor.start()
     parts.thaws.start()
@@ -220,11 +334,15 @@ def _start(parts: _Parts) -> None:
     parts.control_lane.start()
     parts.reporting.start()
     _recover(parts)
+    parts.local.start()
     parts.unplugs.start()
     parts.leftovers.start()
     parts.housekeeping.start()
     parts.consumer.link.start()
     parts.consumer.link.wait_ready(CONNECT_S)
+    parts.drift_watch.start()
+    parts.conditions.start()
+    parts.health.needed("start", lambda: None)
 
 
 def _recover(parts: _Parts) -> None:
@@ -235,18 +353,21 @@ def _recover(parts: _Parts) -> None:
     if left:
         log.info("recovering", requests=len(left))
     for stored in left:
-        parts.jobs.submit(parse_request(stored.body), stored.attempts, stored.stops, recovered=True)
+        request = parse_request(stored.body)
+        parts.jobs.submit(request, stored.attempts, stored.stops, recovered=True, publisher=stored.publisher)
 
 
 def _stop(parts: _Parts) -> None:
     """Take nothing more, finish what runs, send what is to be sent; what is queued stays in the journal."""
+    parts.stopping.set()
     parts.consumer.cancel()
     parts.unplugs.stop()
     parts.leftovers.stop()
     parts.housekeeping.stop()
+    parts.conditions.stop()
+    parts.drift_watch.stop()
     parts.lane.drain()
     parts.bulk_lane.drain()
-    parts.control_lane.drain()
     parts.jobs.end_copies()
     if not parts.lane.join(Deadline.after(DRAIN_S)):
         log.warning("work abandoned", reason=f"not finished within {DRAIN_S:.0f} s; it is run again at the next start")
@@ -257,6 +378,8 @@ def _stop(parts: _Parts) -> None:
         log.warning("copies abandoned", reason=f"not ended within {END_COPIES_S:.0f} s; they end with the agent")
         parts.jobs.abandon()
     parts.abandon.set()
+    parts.local.stop()
+    parts.control_lane.drain()
     parts.control_lane.join(Deadline.after(FLUSH_S))
     parts.reporting.stop()
     parts.thaws.stop()
@@ -267,4 +390,5 @@ def _stop(parts: _Parts) -> None:
     parts.outbox.stop()
     parts.hypervisor.stop()
     parts.devices.stop()
+    parts.exposition.stop()
     parts.database.close()

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, Protocol
 
 import structlog
 
+from storpool_agent import tracing
 from storpool_agent.crash import crash_point
 from storpool_agent.errors import AgentError, Cancelled, StaleGeneration
 from storpool_agent.interrupt import Interrupt
@@ -98,12 +99,15 @@ class Attempt:
         number: int,
         turns: Turns | None = None,
         report: Report = lambda _phase, _done, _total: None,
+        span: tracing.Span | None = None,
     ) -> None:
         self.turns: Turns = turns or NoTurns()
         self.report = report
         """Say how far it is, as often as there is news."""
         self._deadline = request.deadline
         self.request_id = str(request.id)
+        self.span = span or tracing.begin(request.traceparent)
+        """This run, in the trace of its sender, if there is one."""
         self.number = number
         """1, or more when the agent died while it ran this request."""
         self.may_have_run = number > 1 or isinstance(request, AnyRequest)

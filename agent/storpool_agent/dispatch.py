@@ -10,6 +10,7 @@ from typing import assert_never
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from storpool_agent import tracing
 from storpool_agent.attempt import Attempt
 from storpool_agent.errors import AgentError
 from storpool_agent.handlers import (
@@ -160,31 +161,40 @@ def pong(host: str) -> Pong:
     return Pong(host=host, version=VERSION, time=datetime.now(UTC))
 
 
-def execute(request: Request, host: Host, attempt: Attempt) -> Success | Failure:
+def execute(request: Request, host: Host, attempt: Attempt, publisher: str | None = None) -> Success | Failure:
     """Run one command to its end: every request gets exactly one reply.
 
     Raises AgentStopping, and nothing else: then there is none yet, and the next start runs the request again.
     """
     command = request.body
     started = monotonic()
-    with bound_contextvars(request=attempt.request_id, command=command.command, **_subjects(request)):
+    about = {"request": attempt.request_id, "command": command.command, "publisher": publisher}
+    with tracing.within(attempt.span), bound_contextvars(**about, **_subjects(request)):
         log.debug("started", attempt=attempt.number, args=command.model_dump(exclude={"command"}, exclude_unset=True))
         try:
             result = handle(command, host, attempt)
         except AgentError as error:
             reply = failure(host.name, request, error, attempt, started)
-            log.warning("failed", code=error.code, reason=str(error), facts=error.facts, took_ms=reply.took_ms)
+            took_ms = reply.took_ms
+            log.warning("failed", audit=True, code=error.code, reason=str(error), facts=error.facts, took_ms=took_ms)
             return reply
         except AgentStopping:
             raise
         except Exception:
-            log.exception("crashed")
+            log.exception("crashed", audit=True)
             return _crashed(host.name, request, attempt, started)
         took_ms = _since_ms(started)
-        log.info("done", took_ms=took_ms)
+        log.info("done", audit=True, took_ms=took_ms, dry_run=request.dry_run)
         if request.dry_run:
             result = DryRun(body_command=command.command)
-        return Success(id=request.id, host=host.name, result=result, steps=attempt.steps, took_ms=took_ms)
+        return Success(
+            id=request.id,
+            host=host.name,
+            traceparent=tracing.told(attempt.span),
+            result=result,
+            steps=attempt.steps,
+            took_ms=took_ms,
+        )
 
 
 def clean_up(request: Request, host: Host, attempt: Attempt) -> None:
@@ -192,13 +202,21 @@ def clean_up(request: Request, host: Host, attempt: Attempt) -> None:
 
     Raises nothing: what cannot be taken away now is taken away later, and the request has its reply.
     """
-    with bound_contextvars(request=attempt.request_id, command=request.body.command):
+    with tracing.within(attempt.span), bound_contextvars(request=attempt.request_id, command=request.body.command):
         try:
             temporaries.take_all_away(host, attempt)
         except AgentError as error:
             log.warning("leftovers not read", reason=str(error))
         except Exception:
             log.exception("crashed")
+
+
+def not_run(host: str, request: Request, error: AgentError, publisher: str | None) -> Failure:
+    """The reply of a request that is not run, or not again; in the log, too."""
+    reply = failure(host, request, error)
+    about = {"request": str(request.id), "command": request.body.command, "publisher": publisher}
+    log.warning("failed", audit=True, code=error.code, reason=str(error), facts=reply.facts, **about)
+    return reply
 
 
 def failure(
@@ -208,6 +226,7 @@ def failure(
     return Failure(
         id=request.id,
         host=host,
+        traceparent=tracing.told(attempt.span if attempt else tracing.begin(request.traceparent)),
         code=error.code,
         message=str(error),
         retry=retry_class(error.code),
@@ -222,6 +241,7 @@ def _crashed(host: str, request: Request, attempt: Attempt, started: float) -> F
     return Failure(
         id=request.id,
         host=host,
+        traceparent=tracing.told(attempt.span),
         code=ErrorCode.INTERNAL,
         message=f"a defect of the agent; its log has the details under request {request.id}",
         retry=retry_class(ErrorCode.INTERNAL),

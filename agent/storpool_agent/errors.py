@@ -60,6 +60,10 @@ class JournalUnavailable(AgentError):
     code = ErrorCode.JOURNAL_UNAVAILABLE
 
 
+class HostOverloaded(AgentError):
+    code = ErrorCode.HOST_OVERLOADED
+
+
 class VolumeNotFound(AgentError):
     code = ErrorCode.VOLUME_NOT_FOUND
 

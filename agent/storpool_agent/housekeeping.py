@@ -6,6 +6,8 @@ from threading import Event, Thread
 
 import structlog
 
+from storpool_agent import liveness
+from storpool_agent.clock import ClockWatch
 from storpool_agent.errors import JournalUnavailable
 from storpool_agent.journal.journal import Journal
 
@@ -13,13 +15,16 @@ log = structlog.get_logger()
 
 FORGET_S = 3600.0
 """How often requests are dropped whose retention is over."""
+SETTLE_S = 600.0
+"""Not before: a host that has just booted may be corrected by NTP yet."""
 
 
 class Housekeeping:
     """Drops what the journal need not keep, a little at a time so that no command waits for it."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, clock: ClockWatch) -> None:
         self._journal = journal
+        self._clock = clock
         self._stopping = Event()
         self._thread = Thread(target=self._run, name="housekeeping")
 
@@ -31,10 +36,21 @@ class Housekeeping:
         self._thread.join()
 
     def _run(self) -> None:
-        pause_s = 0.0
-        while not self._stopping.wait(pause_s):
-            try:
-                pause_s = 1.0 if self._journal.forget() else FORGET_S
-            except JournalUnavailable as error:
-                log.warning("journal not pruned", reason=str(error))
-                pause_s = FORGET_S
+        pause_s = SETTLE_S
+        with liveness.registry.loop("housekeeping") as loop:
+            loop.waits()
+            while not self._stopping.wait(pause_s):
+                loop.turns()
+                pause_s = self.prune()
+                loop.waits()
+
+    def prune(self) -> float:
+        """Drop some of what is old, unless the clock is in doubt; returns how soon to come again, in seconds."""
+        self._clock.look()
+        if self._clock.is_doubtful:
+            return FORGET_S
+        try:
+            return 1.0 if self._journal.forget() else FORGET_S
+        except JournalUnavailable as error:
+            log.warning("journal not pruned", reason=str(error))
+            return FORGET_S

@@ -2,24 +2,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """From deliveries to stored requests: everything that arrives is stored, answered or dead-lettered, then acked."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 from uuid import uuid4
 
 import structlog
 
+from storpool_agent import metrics, tracing
 from storpool_agent.bus.consumer import Delivery
 from storpool_agent.bus.publisher import Message
-from storpool_agent.control import Control
+from storpool_agent.control import CHANGING, Control
 from storpool_agent.crash import crash_point
 from storpool_agent.errors import AgentError, JournalUnavailable
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Arrival, Journal, Outgoing, Verdict
 from storpool_agent.outbox import Outbox, Publishes
+from storpool_agent.publishers import Publishers
 from storpool_agent.secrecy import storable
 from storpool_commands import topology
-from storpool_commands.envelope import Accepted, Failure, Request, Success
+from storpool_commands.envelope import Accepted, ControlRequest, Failure, Request, Success
 from storpool_commands.errors import ErrorCode, retry_class
 from storpool_commands.parse import InvalidRequest, parse_any_request, parse_control_request, parse_request
 from storpool_commands.wire import REPLY_TO
@@ -44,7 +46,7 @@ class Intake:
         control: Control,
         outbox: Outbox,
         publisher: Publishes,
-        allowed_publishers: Collection[str],
+        publishers: Publishers,
     ) -> None:
         self._host = host
         self._journal = journal
@@ -52,9 +54,12 @@ class Intake:
         self._control = control
         self._outbox = outbox
         self._publisher = publisher
-        self._allowed = frozenset(allowed_publishers)
+        self.publishers = publishers
+        """Another one may be set at any time: it counts from the next batch on."""
         self.settle: Callable[[Delivery], None] = _not_connected
         self.decline: Callable[[Delivery], None] = _not_connected
+        self.taken: Callable[[], None] = _nobody
+        """Told after each batch, so that what is too much is noticed at once."""
 
     def receive(self, batch: Sequence[Delivery]) -> Sequence[Delivery]:
         """Take a batch; what is returned may be acked.
@@ -64,33 +69,44 @@ class Intake:
         settled: list[Delivery] = []
         fresh: list[tuple[Delivery, Request]] = []
         for delivery in batch:
-            try:
-                self._authorize(delivery)
-                if delivery.control:
-                    self._answer(delivery)
+            match self._read(delivery):
+                case ControlRequest() as asked:
+                    self._answer(delivery, asked)
                     settled.append(delivery)
-                else:
-                    parse = parse_any_request if delivery.shared else parse_request
-                    fresh.append((delivery, parse(delivery.body)))
-            except InvalidRequest as problem:
-                self._refuse(delivery, problem)
-        return [*settled, *self._store(fresh)]
+                case Request() as request:
+                    fresh.append((delivery, request))
+                case None:
+                    pass  # it is refused
+        settled += self._store(fresh)
+        self.taken()
+        return settled
 
-    def _authorize(self, delivery: Delivery) -> None:
-        """The broker verifies `user_id`; a routing key proves nothing (RabbitMQ 3.10: CC and BCC pass its checks)."""
-        if self._allowed and delivery.publisher not in self._allowed:
-            who = delivery.publisher or "somebody who set no user_id"
-            raise InvalidRequest(
-                ErrorCode.NOT_AUTHORIZED, f"{who} may not command this host; allowed_publishers has who may"
-            )
+    def _read(self, delivery: Delivery) -> Request | ControlRequest | None:
+        """None for what this host does not take, or not from its publisher; that is refused then.
 
-    def _answer(self, delivery: Delivery) -> None:
+        What can be read is read before it is refused, so that the secrets in it are known.
+        """
+        try:
+            request = _parse(delivery)
+        except InvalidRequest as problem:
+            stranger = self.publishers.refuse_stranger(delivery.publisher)
+            not_heard = InvalidRequest(ErrorCode.NOT_AUTHORIZED, stranger, problem.request_id) if stranger else None
+            self._refuse(delivery, not_heard or problem)
+            return None
+        if refusal := self.publishers.refuse(delivery.publisher, request.body):
+            self._refuse(delivery, InvalidRequest(ErrorCode.NOT_AUTHORIZED, refusal, request.id), request)
+            return None
+        return request
+
+    def _answer(self, delivery: Delivery, asked: ControlRequest) -> None:
         """The answer is published when it is there, by whichever thread has it; the request is not kept."""
 
         def say(reply: Success | Failure) -> None:
             self._say(delivery, reply.model_dump_json(by_alias=True).encode(), str(reply.id), delivery.correlation_id)
 
-        self._control.answer(parse_control_request(delivery.body), say)
+        if isinstance(asked.body, CHANGING):
+            _note_accepted(delivery, asked)
+        self._control.answer(asked, say, delivery.publisher)
 
     def _store(self, fresh: Sequence[tuple[Delivery, Request]]) -> list[Delivery]:
         try:
@@ -120,14 +136,16 @@ class Intake:
         return self._journal.accept([_arrival(delivery, request) for delivery, request in fresh]) if fresh else []
 
     def _hand_on(self, delivery: Delivery, request: Request, verdict: Verdict) -> None:
+        if verdict is Verdict.NEW:
+            _note_accepted(delivery, request)
         if request.progress:
             self._acknowledge(delivery, request)
         if delivery.shared:
-            self._jobs.serve(request, delivery.count, partial(self.settle, delivery))
+            self._jobs.serve(request, delivery.count, partial(self.settle, delivery), delivery.publisher)
         elif verdict is Verdict.NEW:
-            self._jobs.submit(request)
+            self._jobs.submit(request, publisher=delivery.publisher)
         else:
-            self._jobs.keep(request)
+            self._jobs.keep(request, delivery.publisher)
 
     def _not_stored(self, delivery: Delivery, request: Request, error: AgentError) -> None:
         """What any host can do, another may do better, and this one must not take it from all others to refuse it."""
@@ -138,21 +156,34 @@ class Intake:
             self._refuse(delivery, _as_problem(error, request), request)
 
     def _acknowledge(self, delivery: Delivery, request: Request) -> None:
-        body = Accepted(id=request.id, host=self._host).model_dump_json(by_alias=True).encode()
+        traceparent = tracing.told(tracing.begin(request.traceparent))
+        accepted = Accepted(id=request.id, host=self._host, traceparent=traceparent)
+        body = accepted.model_dump_json(by_alias=True).encode()
         self._say(delivery, body, str(request.id))
 
-    def _refuse(self, delivery: Delivery, problem: InvalidRequest, request: Request | None = None) -> None:
+    def _refuse(
+        self, delivery: Delivery, problem: InvalidRequest, request: Request | ControlRequest | None = None
+    ) -> None:
         """Answer and dead-letter; the delivery is acked when the broker has confirmed the last of these.
 
         What could not be read as a request is dead-lettered as it came: nobody knows what is secret in it.
         """
-        log.warning(
-            "refused", code=problem.code, reason=str(problem), facts=problem.facts, publisher=delivery.publisher
-        )
+        metrics.message_refused(problem.code)
         request_id = problem.request_id
+        log.warning(
+            "refused",
+            audit=True,
+            code=problem.code,
+            reason=str(problem),
+            facts=problem.facts,
+            publisher=delivery.publisher,
+            request=request_id and str(request_id),
+            command=request and request.body.command,
+        )
         reply = Failure(
             id=request_id,
             host=self._host,
+            traceparent=tracing.told(tracing.begin(request.traceparent)) if request else None,
             code=problem.code,
             message=str(problem),
             retry=retry_class(problem.code),
@@ -180,6 +211,26 @@ class Intake:
         self._publisher.publish(Message(topology.REPLIES, key, message_id, body, correlation_id))
 
 
+def _parse(delivery: Delivery) -> Request | ControlRequest:
+    """Raises InvalidRequest."""
+    if delivery.control:
+        return parse_control_request(delivery.body)
+    return parse_any_request(delivery.body) if delivery.shared else parse_request(delivery.body)
+
+
+def _note_accepted(delivery: Delivery, request: Request | ControlRequest) -> None:
+    """Who asks for what, with all its arguments: `shrinkOk` is what an audit looks for. Secrets are hidden."""
+    log.info(
+        "accepted",
+        audit=True,
+        request=str(request.id),
+        command=request.body.command,
+        publisher=delivery.publisher,
+        args=request.body.model_dump(exclude={"command"}, exclude_unset=True),
+        dry_run=request.dry_run,
+    )
+
+
 def _arrival(delivery: Delivery, request: Request) -> Arrival:
     reply_to = delivery.reply_to if delivery.reply_to and REPLY_TO.fullmatch(delivery.reply_to) else None
     return Arrival(
@@ -203,6 +254,10 @@ def _conflict(request: Request) -> InvalidRequest:
         f"request {request.id} is known with another body; a new command needs a new id",
         request.id,
     )
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
 
 
 def _not_connected(_delivery: Delivery) -> None:

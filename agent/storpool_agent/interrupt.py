@@ -6,9 +6,10 @@ import os
 import select
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from storpool_agent.errors import DeadlinePassed
+from storpool_agent.expiry import Expiry
 
 LONGEST_WAIT_S = 3600.0
 """Of one wait: a step of the wall clock, which the deadline is told by, is noticed by then."""
@@ -22,8 +23,7 @@ class Interrupt:
     """Set once, by whichever reason comes first. Any thread may call any method; close it once nobody waits."""
 
     def __init__(self, deadline: datetime | None = None) -> None:
-        """`deadline` is of the wall clock: a sender's deadline must mean the same after a restart."""
-        self.deadline = deadline
+        self._expiry = Expiry(deadline) if deadline else None
         self._mutex = threading.Lock()
         self._reason: Exception | None = None
         self._told: list[Callable[[], None]] = []
@@ -56,6 +56,10 @@ class Interrupt:
         wake()
 
     @property
+    def deadline(self) -> datetime | None:
+        return self._expiry.at if self._expiry else None
+
+    @property
     def reason(self) -> Exception | None:
         return self._reason
 
@@ -63,8 +67,8 @@ class Interrupt:
         """Raise the reason, or DeadlinePassed, or return."""
         if self._reason is not None:
             raise self._reason
-        if self.deadline is not None and self._remaining_s() <= 0:
-            raise DeadlinePassed(f"its deadline {self.deadline.isoformat()} has passed; it was stopped")
+        if self._expiry is not None and self._expiry.passed:
+            raise DeadlinePassed(f"its deadline {self._expiry.at.isoformat()} has passed; it was stopped")
 
     def fileno(self) -> int:
         """Readable once a reason is set; for a poll beside others. The deadline is for `within` to tell."""
@@ -82,6 +86,4 @@ class Interrupt:
         self.check()
 
     def _remaining_s(self) -> float:
-        if self.deadline is None:
-            return LONGEST_WAIT_S
-        return (self.deadline - datetime.now(UTC)).total_seconds()
+        return LONGEST_WAIT_S if self._expiry is None else self._expiry.remaining_s

@@ -4,11 +4,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from time import monotonic
 
-from storpool_agent import secrecy
+from storpool_agent import metrics, secrecy, tracing
 from storpool_agent.attempt import Attempt
 from storpool_agent.errors import AgentError, Cancelled, CrashLoop, DeadlinePassed, SecretNotKept
+from storpool_agent.expiry import Expiry
 from storpool_agent.locks import Turn
 from storpool_agent.progress import Meter
 from storpool_commands.catalogue import BulkCommand
@@ -49,6 +50,26 @@ class Job:
     cancelled: bool = False
     """It was cancelled while it queued, and what an earlier run has left is to be removed before it has its reply."""
     meter: Meter = field(default_factory=Meter)
+    publisher: str | None = None
+    """Who asked for it, as the broker has verified."""
+    queued_at: float = field(default_factory=monotonic)
+    """When this life of the agent got it."""
+    expiry: Expiry | None = field(init=False)
+    span: tracing.Span | None = field(init=False)
+    """This run of it, and the wait for that, in the trace of its sender."""
+
+    def __post_init__(self) -> None:
+        self.expiry = Expiry(self.request.deadline) if self.request.deadline else None
+        self.span = tracing.begin(self.request.traceparent)
+
+    @property
+    def lane(self) -> str:
+        return "bulk" if self.bulk else "fast"
+
+    def moved(self, phase: str, done: int | None, total: int | None) -> None:
+        """It is there now."""
+        if moved := self.meter.note(phase, done, total):
+            metrics.copied(self.request.body.command, phase, moved)
 
     @property
     def bulk(self) -> bool:
@@ -64,13 +85,28 @@ class Job:
         return self.bulk and self.attempts > 0
 
 
+@dataclass(frozen=True)
+class JobView:
+    """A request that is accepted and has no reply yet, as it is at this moment."""
+
+    id: str
+    keys: frozenset[str]
+    """Of the objects that it has or waits for."""
+    named: frozenset[str]
+    """Volumes and snapshots as it names them: `~<global id>` or `<name>`."""
+    running: bool
+    step: str | None
+    """What a running one is doing."""
+    waits_for: tuple[str, ...]
+    """The requests that have its objects, or come before it."""
+
+
 def why_not(job: Job) -> AgentError | None:
     """Why a request is not run at all.
 
     One that was started once is not stopped by its deadline any more: it may be half done. One of the queue of all
     hosts may have been when it was with an agent before.
     """
-    deadline = job.request.deadline
     if job.recovered and secrecy.has_secret(job.request.body):
         return SecretNotKept(
             "the agent was restarted before it had finished this request, and does not store the secret in it; "
@@ -81,8 +117,8 @@ def why_not(job: Job) -> AgentError | None:
         return Cancelled("cancelled before it was started again")
     if job.attempts - job.stops >= MAX_ATTEMPTS:
         return _crash_loop(job)
-    if not job.attempts and deadline is not None and deadline <= datetime.now(UTC):
-        return DeadlinePassed(f"its deadline {deadline.isoformat()} has passed; it was not started")
+    if not job.attempts and job.expiry is not None and job.expiry.passed:
+        return DeadlinePassed(f"its deadline {job.expiry.at.isoformat()} has passed; it was not started")
     return None
 
 

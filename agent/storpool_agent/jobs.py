@@ -3,12 +3,13 @@
 """The requests that are accepted and not finished: queued for their objects, run in their lane, replied to."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from time import monotonic
 
 import structlog
 
-from storpool_agent import dispatch, objects
+from storpool_agent import dispatch, metrics, objects, tracing
 from storpool_agent.attempt import Attempt
 from storpool_agent.crash import crash_point
 from storpool_agent.deadline import Deadline
@@ -17,11 +18,12 @@ from storpool_agent.dry_run.host import dry
 from storpool_agent.errors import (
     AgentError,
     Cancelled,
+    HostOverloaded,
     JournalUnavailable,
 )
 from storpool_agent.host import Host
 from storpool_agent.interrupt import AgentStopping, Interrupt
-from storpool_agent.job import Job, Settle, why_not
+from storpool_agent.job import Job, JobView, Settle, why_not
 from storpool_agent.journal.journal import Journal, Outgoing
 from storpool_agent.lanes import Lane
 from storpool_agent.locks import HeldTurns, Locks, Turn
@@ -46,13 +48,16 @@ class Jobs:
     Any thread may call any method.
     """
 
-    def __init__(self, host: Host, journal: Journal, outbox: Outbox, lane: Lane, bulk: Lane) -> None:
+    def __init__(
+        self, host: Host, journal: Journal, outbox: Outbox, lane: Lane, bulk: Lane, max_queued_copies: int = 1 << 30
+    ) -> None:
         """`bulk` is for copies: nothing that takes moments waits behind them."""
         self._host = host
         self._journal = journal
         self._outbox = outbox
         self._lane = lane
         self._bulk = bulk
+        self.max_queued_copies = max_queued_copies
         self._locks = Locks()
         self._mutex = threading.Lock()
         self._jobs: dict[str, Job] = {}
@@ -75,11 +80,19 @@ class Jobs:
         """For work of the agent's own on objects that commands name."""
         return HeldTurns(self._locks, [], interrupt)
 
-    def submit(self, request: Request, attempts: int = 0, stops: int = 0, *, recovered: bool = False) -> None:
+    def submit(
+        self,
+        request: Request,
+        attempts: int = 0,
+        stops: int = 0,
+        *,
+        recovered: bool = False,
+        publisher: str | None = None,
+    ) -> None:
         """Have a stored request run when its objects are free."""
-        self._queue(Job(request, attempts, stops, recovered))
+        self._queue(Job(request, attempts, stops, recovered, publisher=publisher))
 
-    def serve(self, request: Request, attempts: int, settle: Settle) -> None:
+    def serve(self, request: Request, attempts: int, settle: Settle, publisher: str | None = None) -> None:
         """Have a stored request of the queue of all hosts run, or join it if it is under way.
 
         `settle` acks its delivery. It is called once the reply is stored, so never when the agent stops before:
@@ -93,9 +106,9 @@ class Jobs:
         if job is not None or self._is_finished(request):
             settle()
         else:
-            self._queue(Job(request, attempts, kept=False, deliveries=[settle]))
+            self._queue(Job(request, attempts, kept=False, deliveries=[settle], publisher=publisher))
 
-    def keep(self, request: Request) -> None:
+    def keep(self, request: Request, publisher: str | None = None) -> None:
         """A stored request came once more, to this host alone: it is run here whatever becomes of the connection.
 
         Raises JournalUnavailable.
@@ -106,7 +119,7 @@ class Jobs:
                 job.kept = True
                 return
         if not self._is_finished(request):
-            self._queue(Job(request, 0))
+            self._queue(Job(request, 0, publisher=publisher))
 
     def give_back(self) -> None:
         """The connection is lost: what it brought of the queue of all hosts the broker now gives to another agent.
@@ -136,8 +149,12 @@ class Jobs:
 
     def _queue(self, job: Job) -> None:
         request = job.request
+        refusal = self._too_many_copies(job)
         with self._mutex:
             self._jobs[str(request.id)] = job
+        if refusal is not None:
+            self._lane.put(partial(self._run, job, refusal))
+            return
         if job.bulk:
             job.meter.note("queued", None, None)
             self._copy_queued()
@@ -146,6 +163,18 @@ class Jobs:
             self._enter_name(job, named.by_name, partial(self._resolve, job, named))
         else:
             self._enter(job, objects.resolve(named, self._host), partial(self._run, job))
+
+    def _too_many_copies(self, job: Job) -> HostOverloaded | None:
+        """What an earlier run of the agent has accepted was counted then."""
+        if not job.bulk or job.recovered:
+            return None
+        queued = sum(one.attempt is None for one in self.copies())
+        if queued < self.max_queued_copies:
+            return None
+        return HostOverloaded(
+            f"{queued} copies wait on this host already, and it takes no more than that (lanes.max_queued_copies)",
+            queued=queued,
+        )
 
     def alongside(self, keys: frozenset[str], work: Callable[[], None]) -> None:
         """Have something of the agent's own done in turn with the commands for these objects. It raises nothing."""
@@ -172,19 +201,27 @@ class Jobs:
                 job.cancelled = True
                 return "stopping"
             job.over = True
-        reply = dispatch.failure(self._host.name, job.request, Cancelled("cancelled before it was started"))
+        cancelled = Cancelled("cancelled before it was started")
+        reply = dispatch.not_run(self._host.name, job.request, cancelled, job.publisher)
         try:
             self._outbox.send(self._journal.finish(request_id, _body(reply)))
         except JournalUnavailable:
             job.over = False
             raise
+        _count(job, reply)
         self._settle(job)
         return "cancelled"
 
-    def unfinished(self) -> int:
-        """How many requests are accepted and have no reply yet."""
+    def unfinished(self) -> Sequence[Job]:
+        """The requests that are accepted and have no reply yet, in order of arrival."""
         with self._mutex:
-            return sum(not (job.over or job.replied) for job in self._jobs.values())
+            return [job for job in self._jobs.values() if not (job.over or job.replied)]
+
+    def by_state(self, *, copies: bool = False) -> dict[str, int]:
+        """How many of them run, and how many wait for their turn; or of the copies among them alone."""
+        jobs = [job for job in self.unfinished() if job.bulk or not copies]
+        running = sum(job.attempt is not None for job in jobs)
+        return {"running": running, "waiting": len(jobs) - running}
 
     def end_copies(self) -> None:
         """The agent stops: end the copies that run, to be begun again by the next start."""
@@ -195,8 +232,7 @@ class Jobs:
 
     def copies(self) -> Sequence[Job]:
         """The copies that run, or wait for their turn."""
-        with self._mutex:
-            return [job for job in self._jobs.values() if job.bulk and not (job.over or job.replied)]
+        return [job for job in self.unfinished() if job.bulk]
 
     def progress(self, request_id: str) -> JobProgress | None:
         """How far a running copy is."""
@@ -209,6 +245,27 @@ class Jobs:
         with self._mutex:
             job = self._jobs.get(request_id)
         return [step.step for step in job.attempt.steps] if job and job.attempt else []
+
+    def under_way(self) -> list[JobView]:
+        """What is accepted and has no reply yet, in order of arrival."""
+        with self._mutex:
+            jobs = [job for job in self._jobs.values() if not (job.over or job.replied)]
+        owners = {turn: str(job.request.id) for job in jobs for turn in list(job.turns)}
+        return [self._view(job, owners) for job in jobs]
+
+    def _view(self, job: Job, owners: Mapping[Turn, str]) -> JobView:
+        turns, attempt = list(job.turns), job.attempt
+        named = objects.named(job.request.body)
+        ahead = [] if attempt else [one for turn in turns for one in self._locks.ahead(turn)]
+        waits_for = dict.fromkeys(owners[one] for one in ahead if one in owners)
+        return JobView(
+            id=str(job.request.id),
+            keys=frozenset(key for turn in turns for key in turn.keys),
+            named=frozenset(map(str, (*named.volumes, *named.snapshots))),
+            running=attempt is not None,
+            step=attempt.steps[-1].step if attempt and attempt.steps else None,
+            waits_for=tuple(waits_for),
+        )
 
     def abandon(self) -> None:
         """The agent stops before its work is done: store no replies of what fails from now on; it is run again."""
@@ -234,7 +291,8 @@ class Jobs:
     def _resolve(self, job: Job, named: objects.Named) -> None:
         """Names first, then what they stand for: nobody that holds an object ever waits for a name."""
         try:
-            keys = objects.resolve(named, self._host)
+            with tracing.within(job.span):
+                keys = objects.resolve(named, self._host)
         except AgentError as problem:
             self._enter(job, frozenset(), partial(self._run, job, problem))
         else:
@@ -245,6 +303,7 @@ class Jobs:
         if reply is None or self._is_abandoned(job, reply):
             self._leave(job)
         else:
+            _count(job, reply)
             self._finish(job, _body(reply))
 
     def _attempt(self, job: Job, problem: AgentError | None) -> Success | Failure | None:
@@ -264,14 +323,14 @@ class Jobs:
     def _refused(self, job: Job, attempt: Attempt, refusal: AgentError) -> Failure:
         if job.has_begun:
             dispatch.clean_up(job.request, self._host, attempt)
-        reply = dispatch.failure(self._host.name, job.request, refusal)
+        reply = dispatch.not_run(self._host.name, job.request, refusal, job.publisher)
         # How far an earlier life of the agent, or another agent, came with it is not known.
         return reply.model_copy(update={"side_effects": "partial"}) if job.attempts else reply
 
     def _execute(self, job: Job, attempt: Attempt) -> Success | Failure:
         crash_point(f"{job.request.body.command}/started")
         host = dry(self._host) if job.request.dry_run else self._host
-        return dispatch.execute(job.request, host, attempt)
+        return dispatch.execute(job.request, host, attempt, job.publisher)
 
     def _note_stop(self, job: Job) -> None:
         log.info("copy stopped", request=str(job.request.id), reason="the agent stops; the next start begins it again")
@@ -286,7 +345,8 @@ class Jobs:
             if not job.over:
                 kind = DryAttempt if job.request.dry_run else Attempt
                 turns = HeldTurns(self._locks, job.turns)
-                job.attempt = kind(job.request, self._journal, job.attempts + 1, turns, job.meter.note)
+                job.attempt = kind(job.request, self._journal, job.attempts + 1, turns, job.moved, job.span)
+                metrics.command_waited(job.lane, monotonic() - job.queued_at)
                 if job.bulk:
                     job.meter.note("preparing", None, None)
                     _ = job.attempt.interrupt  # there before anybody can want to end it
@@ -356,6 +416,10 @@ class Jobs:
                 del self._jobs[str(job.request.id)]
         for turn in reversed(job.turns):
             self._locks.leave(turn)
+
+
+def _count(job: Job, reply: Success | Failure) -> None:
+    metrics.command_ended(job.request.body.command, reply, dry_run=job.request.dry_run)
 
 
 def _body(reply: Success | Failure) -> bytes:

@@ -7,6 +7,7 @@ from threading import Event, Thread
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from storpool_agent import liveness, tracing
 from storpool_agent.errors import AgentError
 from storpool_agent.handlers import temporaries
 from storpool_agent.host import Host
@@ -46,11 +47,14 @@ class Leftovers:
         self._interrupt.close()
 
     def _run(self) -> None:
+        """It waits for StorPool and for servers when it does not wait for something to do."""
         some_left = False
-        while self._interrupt.reason is None:
-            self._woken.wait(AGAIN_S if some_left else None)
-            self._woken.clear()
-            some_left = self._look()
+        with liveness.registry.loop("leftovers") as loop:
+            loop.waits()
+            while self._interrupt.reason is None:
+                self._woken.wait(AGAIN_S if some_left else None)
+                self._woken.clear()
+                some_left = self._look()
 
     def _look(self) -> bool:
         """Whether anything is left to be taken away."""
@@ -66,7 +70,8 @@ class Leftovers:
             return True
 
     def _take_away(self, one: Temporary) -> None:
-        with bound_contextvars(request=one.command):
+        span = tracing.begin(self._journal.traceparent(one.command))
+        with tracing.within(span), bound_contextvars(request=one.command):
             try:
                 temporaries.take_away(one, self._host, self._journal.temporaries, self._jobs.turns(self._interrupt))
             except AgentStopping:

@@ -58,6 +58,13 @@ class Locks:
         for one in come:
             one.start()
 
+    def ahead(self, turn: Turn) -> list[Turn]:
+        """Those that stand before it in any of its queues; some of them may have come."""
+        with self._mutex:
+            queues = [list(self._queues.get(key, ())) for key in turn.keys]
+        before = [one for queue in queues if turn in queue for one in queue[: queue.index(turn)]]
+        return list(dict.fromkeys(before))
+
 
 class HeldTurns:
     """The turns of one job that takes long. One thread uses it."""

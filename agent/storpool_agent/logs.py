@@ -45,9 +45,12 @@ class _Threshold:
 
     def __init__(self) -> None:
         self.level: LogLevel = "info"
+        self.audit: LogLevel = "info"
+        """That of the settings. Who asks for what stays in the log whatever somebody sets later, by a command."""
 
     def __call__(self, _logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if _NUMBERS[method] < _NUMBERS[self.level]:
+        number = _NUMBERS[method]
+        if number < _NUMBERS[self.level] and not ("audit" in event and number >= _NUMBERS[self.audit]):
             raise structlog.DropEvent
         return event
 
@@ -65,6 +68,12 @@ def set_level(level: LogLevel) -> None:
     """Log from this level on. Any thread may call it."""
     _threshold.level = level
     logging.getLogger().setLevel(max(_NUMBERS[level], logging.WARNING))
+
+
+def set_configured_level(level: LogLevel) -> None:
+    """As the settings have it: also for what is logged at any level that is set meanwhile."""
+    _threshold.audit = level
+    set_level(level)
 
 
 def configure(settings: Log, stream: TextIO = sys.stdout) -> None:
@@ -90,13 +99,14 @@ def configure(settings: Log, stream: TextIO = sys.stdout) -> None:
         cache_logger_on_first_use=True,
     )
     _adopt_libraries()
-    set_level(settings.level)
+    set_configured_level(settings.level)
 
 
 def _shorten(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     for key, value in event.items():
-        if isinstance(value, str) and len(value) > MAX_FIELD and key != "exception":
-            event[key] = value[:MAX_FIELD] + "..."
+        text = repr(value) if isinstance(value, dict | list) else value  # pyright: ignore[reportUnknownArgumentType]
+        if isinstance(text, str) and len(text) > MAX_FIELD and key != "exception":
+            event[key] = text[:MAX_FIELD] + "..."
     return event
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from storpool_agent import liveness
 from storpool_agent.bus.publisher import Message
 from storpool_agent.crash import crash_point
 from storpool_agent.errors import JournalUnavailable
@@ -88,16 +89,22 @@ class Outbox:
 
     def _run(self) -> None:
         last = False
-        while not last:
-            self._changed.wait(RETRY_S if self._postponed else None)
-            self._changed.clear()
-            last = self._stopping.wait(SETTLE_S)
-            try:
-                self._settle()
-            except JournalUnavailable as error:
-                log.error("outbox not written", reason=str(error))  # noqa: TRY400 - one line, for the admin
-                self._changed.set()
-                self._stopping.wait(RETRY_S)
+        with liveness.registry.loop("outbox") as loop:
+            while not last:
+                loop.waits()
+                self._changed.wait(RETRY_S if self._postponed else None)
+                self._changed.clear()
+                last = self._stopping.wait(SETTLE_S)
+                loop.turns()
+                self._look()
+
+    def _look(self) -> None:
+        try:
+            self._settle()
+        except JournalUnavailable as error:
+            log.error("outbox not written", reason=str(error))  # noqa: TRY400 - one line, for the admin
+            self._changed.set()
+            self._stopping.wait(RETRY_S)
 
     def _settle(self) -> None:
         self._forget_confirmed()

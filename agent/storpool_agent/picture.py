@@ -50,6 +50,8 @@ class Picture:
     unplugs: Sequence[PendingUnplug]
     used_by_jobs: frozenset[str] = frozenset()
     """Global ids of what copy jobs of this host read or write now."""
+    host: str = ""
+    """This host's name, for what a person is told to type."""
 
     @property
     def here(self) -> Sequence[Attachment]:
@@ -60,9 +62,23 @@ class Picture:
         link = self.links.get(global_id)
         return link.path if link and link.there else None
 
+    def running(self, global_id: str) -> list[str]:
+        """UUIDs of the running machines that have it."""
+        return sorted({one.disk.domain.uuid for one in self.disks if one.disk.live and one.global_id == global_id})
+
     def machines(self, global_id: str) -> list[str]:
         """UUIDs of the machines that have it, running or only configured."""
         return sorted({one.disk.domain.uuid for one in self.disks if one.global_id == global_id})
+
+    def machine_names(self, global_id: str) -> list[str]:
+        """Their names, in the order of `machines`."""
+        named = {one.disk.domain.uuid: one.disk.domain.name for one in self.disks if one.global_id == global_id}
+        return [named[uuid] for uuid in sorted(named)]
+
+    def device(self, global_id: str) -> Device | None:
+        """What its link leads to."""
+        link = self.links.get(global_id)
+        return link.device if link else None
 
 
 def take(host: Host, journal: Journal, deadline: Deadline) -> Picture:
@@ -78,6 +94,7 @@ def take(host: Host, journal: Journal, deadline: Deadline) -> Picture:
         disks=[UsedDisk(disk, _global_id(host, disk.path, deadline)) for disk in disks],
         unplugs=journal.pending_unplugs(),
         used_by_jobs=frozenset(one.target for one in journal.temporaries.of_kind(USE)),
+        host=host.name,
     )
 
 

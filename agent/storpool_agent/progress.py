@@ -26,10 +26,11 @@ class Meter:
         self._seen: deque[tuple[float, int | None]] = deque()
         """When which number of bytes was first seen, the newest last."""
 
-    def note(self, phase: str, done: int | None, total: int | None) -> None:
-        """Where the job is now."""
+    def note(self, phase: str, done: int | None, total: int | None) -> int:
+        """Where the job is now. Returns by how many bytes it has moved on in this phase."""
         now = self._clock()
         with self._mutex:
+            before = (self._seen[-1][1] or 0) if self._seen and phase == self._phase else 0
             if phase != self._phase:
                 self._phase = phase
                 self._seen.clear()
@@ -38,6 +39,7 @@ class Meter:
                 self._seen.append((now, done))
             while len(self._seen) > 2 and self._seen[1][0] < now - WINDOW_S:
                 self._seen.popleft()
+        return max(0, (done or 0) - before)
 
     def read(self) -> JobProgress | None:
         """None before the first note."""
@@ -57,6 +59,14 @@ class Meter:
                 eta_s=round(left / rate, 1) if left is not None and rate else None,
                 stalled_s=round(still_s, 1) if done is not None and still_s >= STALLED_S else None,
             )
+
+    @property
+    def percent(self) -> int | None:
+        """Of the present phase, where that is known."""
+        reading = self.read()
+        if reading is None or reading.bytes_done is None or not reading.bytes_total:
+            return None
+        return min(100, 100 * reading.bytes_done // reading.bytes_total)
 
     def _rate(self, now: float) -> int | None:
         first_at, first = self._seen[0]

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Progress of running copies, for who has asked for it and for who listens to events. None of it is kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from threading import Event, Thread
 from time import monotonic
@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import structlog
 
+from storpool_agent import liveness, tracing
 from storpool_agent.bus.publisher import Message
 from storpool_agent.errors import JournalUnavailable
 from storpool_agent.job import Job
@@ -54,15 +55,21 @@ class Reporting:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._begun.wait()
-            self._begun.clear()
-            while (running := self._jobs.copies()) and not self._stopping.is_set():
-                self._told = {id_: told for id_, told in self._told.items() if id_ in {_id(job) for job in running}}
-                if self._connected():
-                    for job in running:
-                        self._tell(job)
-                self._stopping.wait(PUBLISH_S)
+        with liveness.registry.loop("progress") as loop:
+            while not self._stopping.is_set():
+                loop.waits()
+                self._begun.wait()
+                self._begun.clear()
+                while (running := self._jobs.copies()) and not self._stopping.is_set():
+                    loop.turns()
+                    self._tell_all(running)
+                    self._stopping.wait(PUBLISH_S)
+
+    def _tell_all(self, running: Sequence[Job]) -> None:
+        self._told = {id_: told for id_, told in self._told.items() if id_ in {_id(job) for job in running}}
+        if self._connected():
+            for job in running:
+                self._tell(job)
 
     def _tell(self, job: Job) -> None:
         reading = job.meter.read()
@@ -78,7 +85,8 @@ class Reporting:
     def _messages(self, job: Job, reading: JobProgress) -> list[Message]:
         messages = [self._event(job, reading)]
         if job.request.progress:
-            sign = envelope.Progress(id=job.request.id, host=self._host, **reading.model_dump())
+            span = tracing.told(job.span)
+            sign = envelope.Progress(id=job.request.id, host=self._host, traceparent=span, **reading.model_dump())
             body = sign.model_dump_json(by_alias=True).encode()
             for word in self._asking(job):
                 key = topology.reply_key(self._host, word)
@@ -93,6 +101,7 @@ class Reporting:
             type=topology.event_type(name),
             time=datetime.now(UTC),
             subject=_id(job),
+            traceparent=tracing.told(job.span),
             data=reading.model_dump(by_alias=True),
         )
         key = topology.event_key(self._host, name)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, SecretStr
 
-from storpool_commands.envelope import Request
+from storpool_commands.envelope import ControlRequest, Request
 
 HIDDEN = SecretStr("(secret)")
 
@@ -24,7 +24,7 @@ def has_secret(model: BaseModel) -> bool:
     )
 
 
-def storable(request: Request, body: bytes) -> bytes:
+def storable(request: Request | ControlRequest, body: bytes) -> bytes:
     """The bytes of a request that may be kept: as they came, when there is no secret in them."""
     if not has_secret(request.body):
         return body

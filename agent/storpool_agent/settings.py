@@ -2,24 +2,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """The settings: agent.toml, the environment over it, and StorPool's own configuration below both."""
 
+import os
 import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from socket import gethostname
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from storpool_agent.storpool_conf import ConfError, read_conf
+from storpool_commands.classes import ALL_COMMANDS, CommandClass
 from storpool_commands.topology import ANY_HOST
 from storpool_commands.wire import ClusterId, HostId, PoolName, TemplateName
 
 ENVIRONMENT_PREFIX = "STORPOOL_AGENT__"
+EVERYTHING = "all"
+"""In place of a class of commands: every command."""
 
 
 class SettingsInvalid(Exception):
@@ -34,6 +47,24 @@ def _one_host(name: str) -> str:
     if name == ANY_HOST:
         raise ValueError(f"{ANY_HOST} is the name for all hosts; give this one another")
     return name
+
+
+def _grant(name: str) -> str:
+    if name != EVERYTHING and name not in {*CommandClass} and name not in ALL_COMMANDS:
+        classes = ", ".join([EVERYTHING, *CommandClass])
+        raise ValueError(f"is no command, and no class of commands: {classes}")
+    return name
+
+
+def _all_for_each(value: object) -> object:
+    """A list of users is short for all of them being allowed everything."""
+    return {str(user): [EVERYTHING] for user in cast("list[object]", value)} if isinstance(value, list) else value
+
+
+Grants = Annotated[list[Annotated[str, AfterValidator(_grant)]], Field(min_length=1)]
+Allowed = Annotated[
+    dict[Annotated[str, Field(min_length=1)], Grants], Field(min_length=1), BeforeValidator(_all_for_each)
+]
 
 
 class Amqp(_Section):
@@ -51,8 +82,9 @@ class Amqp(_Section):
     key: Path | None = None
     declare: bool = True
     """Make exchanges and queues. Off in production, where they are provisioned and the agent may only look."""
-    allowed_publishers: list[str] = []
-    """Broker users that may command this host; empty: everyone whom the broker lets publish."""
+    allowed_publishers: Allowed | None = None
+    """Broker users that may command this host, and with which classes of commands, or commands. None: everyone whom the
+    broker lets publish, with all."""
 
     @model_validator(mode="after")
     def _usable(self) -> "Amqp":
@@ -101,6 +133,10 @@ class Lanes(_Section):
     """Attach, detach, resize. They wait for others most of the time, so more than cores."""
     bulk: Annotated[int, Field(ge=1, le=64)] = 2
     """Copies; each can use a whole core and all of the disk's bandwidth."""
+    max_queued: Annotated[int, Field(ge=1)] = 1000
+    """Commands but copies that wait here, before more are left in the broker's queue."""
+    max_queued_copies: Annotated[int, Field(ge=1)] = 100
+    """Copies that wait here, before more are refused as `host-overloaded`."""
     any: Annotated[int, Field(ge=0, le=256)] = 4
     """Requests of the queue of all hosts that this one holds at a time, of the fast lane's; 0: none."""
 
@@ -143,6 +179,42 @@ class Secondary(_Section):
     """Hosts, addresses and networks (CIDR) that images may be downloaded from although they are not public."""
 
 
+def _listener(text: str) -> str:
+    if text and not ((found := _LISTENER.fullmatch(text)) and int(found[2]) < 1 << 16 and _is_address(found[1])):
+        raise ValueError("must be address:port, such as 127.0.0.1:9639 or [::1]:9639, or empty")
+    return text
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+_LISTENER = re.compile(r"([0-9.]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})")
+
+
+class Metrics(_Section):
+    """What monitoring fetches: /metrics, /healthz, /readyz."""
+
+    listen: Annotated[str, AfterValidator(_listener)] = "127.0.0.1:9639"
+    """Address and port; empty: nothing is served. Port 0: one that is free, which the log tells."""
+
+
+class Watch(_Section):
+    """What the agent looks after without being asked."""
+
+    drift_s: Annotated[float, Field(ge=0, le=86400)] = 300
+    """How often it looks where StorPool, the kernel and libvirt do not agree. 0: never, but when it is asked."""
+
+    state_low_bytes: Annotated[int, Field(ge=0)] = 256 << 20
+    """Less room than this for the journal is logged, and in the status line. 0: not watched."""
+    scratch_low_bytes: Annotated[int, Field(ge=0)] = 1 << 30
+    """Likewise for `scratch_dir`; with less, no copy that needs room there begins. 0: not watched."""
+
+
 class Log(_Section):
     format: Literal["auto", "json", "console"] = "auto"
     """`auto`: for people on a terminal, JSON otherwise."""
@@ -163,12 +235,16 @@ class Settings(BaseSettings):
     host: Annotated[HostId, AfterValidator(_one_host)] = gethostname().split(".")[0]
     """This host's name on the bus. Default: its host name up to the first dot."""
     state_dir: Path = Path("/var/lib/storpool-agent")
+    control_socket: Annotated[Path, AfterValidator(_absolute)] = Path("/run/storpool-agent/control.sock")
+    """Where the agent answers `storpool-agent status` and the like. Its directory must be writable by root alone."""
     amqp: Amqp = Amqp()
     storpool: StorPool = StorPool()
     pools: dict[PoolName, Pool] = {}
     libvirt: Libvirt = Libvirt()
     lanes: Lanes = Lanes()
     secondary: Secondary = Secondary()
+    metrics: Metrics = Metrics()
+    watch: Watch = Watch()
     log: Log = Log()
 
     @classmethod
@@ -206,13 +282,31 @@ def _problems(error: ValidationError) -> str:
 
 
 def read_secret(path: Path) -> SecretStr:
-    """The first line of a file that nobody else may read. Raises SettingsInvalid."""
+    """The first line of a file that nobody else may read, or of a credential. Raises SettingsInvalid."""
+    file = secret_file(path)
     try:
-        if path.stat().st_mode & 0o077:
-            raise SettingsInvalid(f"{path}: others may read it; chmod 600 it")
-        return SecretStr(path.read_text(encoding="utf-8").split("\n", 1)[0].strip())
+        return SecretStr(file.read_text(encoding="utf-8").split("\n", 1)[0].strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(f"{file}: {getattr(error, 'strerror', None) or 'not text in UTF-8'}") from None
+
+
+def secret_file(path: Path) -> Path:
+    """Where a secret is: a name alone is a credential that systemd hands over (LoadCredential=).
+
+    Raises SettingsInvalid for one that others may read. systemd makes credentials for the unit's user alone; since
+    version 254 with the mode 0440, whose group is root's.
+    """
+    handed_over = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not path.is_absolute() and (len(path.parts) != 1 or handed_over is None):
+        raise SettingsInvalid(f"{path}: no absolute path, and systemd has handed over no such credential")
+    file = Path(handed_over or "/") / path
+    forbidden = 0o007 if handed_over and file.parent == Path(handed_over) else 0o077
+    try:
+        if file.stat().st_mode & forbidden:
+            raise SettingsInvalid(f"{file}: others may read it; chmod 600 it")
     except OSError as error:
-        raise SettingsInvalid(f"{path}: {error.strerror}") from error
+        raise SettingsInvalid(f"{file}: {error.strerror}") from error
+    return file
 
 
 def tls_context(amqp: Amqp) -> ssl.SSLContext | None:
@@ -223,21 +317,33 @@ def tls_context(amqp: Amqp) -> ssl.SSLContext | None:
         context = ssl.create_default_context(cafile=amqp.ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if amqp.cert and amqp.key:
-            context.load_cert_chain(amqp.cert, amqp.key)
+            context.load_cert_chain(amqp.cert, secret_file(amqp.key), password=_no_passphrase)
     except OSError as error:
         raise SettingsInvalid(f"amqp: ca, cert or key: {error}") from error
     return context
 
 
+def _no_passphrase() -> str:
+    """Instead of OpenSSL's own question at the terminal."""
+    raise OSError("the key is encrypted; take one that is not, in a file for root alone")
+
+
 def login(amqp: Amqp) -> tuple[str | None, SecretStr | None]:
-    """User and password for the broker; no user: the certificate says who we are."""
+    """User and password for the broker. Raises SettingsInvalid.
+
+    No password: the broker takes the user from the certificate, and the one in the URL, if any, is the same, for
+    `user_id` of what we publish.
+    """
     url = urlsplit(amqp.url.get_secret_value())
+    user = unquote(url.username) if url.username else None
     password = read_secret(amqp.password_file) if amqp.password_file else None
     if url.password and password is None:
         password = SecretStr(unquote(url.password))
-    if url.username:
-        return unquote(url.username), password
-    return (None, None) if amqp.cert else ("guest", SecretStr("guest"))
+    if amqp.cert and (user or not password):
+        return user, password
+    if user and not password:
+        raise SettingsInvalid(f"amqp: {user} needs a password (password_file), or a client certificate (cert, key)")
+    return user or "guest", password or SecretStr("guest")
 
 
 def broker_address(amqp: Amqp) -> tuple[str, int]:
@@ -279,6 +385,14 @@ def pool_token(name: str, pool: Pool) -> SecretStr:
     return token
 
 
+def listen_address(settings: Metrics) -> tuple[str, int] | None:
+    """Where to listen; None: nowhere."""
+    if not settings.listen:
+        return None
+    host, _, port = settings.listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def scratch_dir(settings: Settings) -> Path:
     """Where files of this host go that are gone when they are closed."""
     return settings.secondary.scratch_dir or settings.state_dir / "scratch"
@@ -291,12 +405,15 @@ def effective(settings: Settings) -> dict[str, str]:
     login(settings.amqp)
     host, port = broker_address(settings.amqp)
     found: dict[str, str] = {"host": settings.host, "state_dir": str(settings.state_dir)}
+    found["control_socket"] = str(settings.control_socket)
     for name, section in (
         ("amqp", settings.amqp),
         ("storpool", settings.storpool),
         ("libvirt", settings.libvirt),
         ("lanes", settings.lanes),
         ("secondary", settings.secondary),
+        ("metrics", settings.metrics),
+        ("watch", settings.watch),
         ("log", settings.log),
     ):
         found |= {f"{name}.{key}": _shown(value) for key, value in section}

@@ -3,9 +3,11 @@
 """Signals, without losing one and without blocking any."""
 
 import os
+import select
 import signal
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+RELOAD_SIGNAL = signal.SIGHUP
 
 
 class StopSignal:
@@ -19,11 +21,15 @@ class StopSignal:
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer)
-        for number in STOP_SIGNALS:
+        self._poll = select.poll()
+        self._poll.register(self._reader, select.POLLIN)
+        for number in (*STOP_SIGNALS, RELOAD_SIGNAL):
             signal.signal(number, _wake)
 
-    def wait(self) -> signal.Signals:
-        """Call from the main thread only."""
+    def wait(self, timeout_s: float) -> signal.Signals | None:
+        """The next signal, None when none came in time. Call from the main thread only."""
+        if not self._poll.poll(timeout_s * 1000):
+            return None
         return signal.Signals(os.read(self._reader, 1)[0])
 
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import structlog
 
+from storpool_agent import liveness, tracing
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import AgentError, VolumeNotFound
 from storpool_agent.handlers import labelling
@@ -58,13 +59,16 @@ class Unplugs:
 
     def _run(self) -> None:
         waiting = True
-        while not self._stopped:
-            try:
-                vm = self._wakes.get(timeout=FALLBACK_S if waiting else None)
-            except queue.Empty:
-                vm = None
-            if not self._stopped:
-                waiting = self._look(vm)
+        with liveness.registry.loop("unplugs") as loop:
+            while not self._stopped:
+                loop.waits()
+                try:
+                    vm = self._wakes.get(timeout=FALLBACK_S if waiting else None)
+                except queue.Empty:
+                    vm = None
+                loop.turns()
+                if not self._stopped:
+                    waiting = self._look(vm)
 
     def _look(self, vm: str | None) -> bool:
         """Have each pending unplug looked at in its turn; true if there are any."""
@@ -80,13 +84,15 @@ class Unplugs:
 
     def _settle(self, pending: PendingUnplug) -> None:
         try:
-            self._finish(pending)
+            span = tracing.begin(self._journal.traceparent(pending.command))
+            with tracing.within(span):
+                self._finish(pending, tracing.told(span))
         except AgentError as error:
             log.warning("unplug not finished", volume=pending.global_id, vm=pending.vm, reason=str(error))
         except Exception:
             log.exception("crashed", volume=pending.global_id, vm=pending.vm)
 
-    def _finish(self, pending: PendingUnplug) -> None:
+    def _finish(self, pending: PendingUnplug, traceparent: str | None) -> None:
         """Detach what the guest has let go of. In the volume's turn, so that no newer command is overtaken."""
         if self._journal.pending_unplug(pending.global_id) != pending:
             return
@@ -103,18 +109,19 @@ class Unplugs:
         self._host.storpool.detach(volume, deadline)
         self._host.devices.wait_gone(volume.global_id, device, deadline)
         labelling.remove(volume, pending.vm, self._host.storpool)
-        event = self._event(pending).model_dump_json(by_alias=True).encode()
+        event = self._event(pending, traceparent).model_dump_json(by_alias=True).encode()
         outgoing = self._journal.settle_unplug(pending.global_id, DETACHED, event)
         log.info("detached late", volume=pending.global_id, vm=pending.vm, request=pending.command)
         if outgoing is not None:
             self._outbox.send([outgoing])
 
-    def _event(self, pending: PendingUnplug) -> Event:
+    def _event(self, pending: PendingUnplug, traceparent: str | None) -> Event:
         return Event(
             id=str(uuid4()),
             source=f"/hosts/{self._host.name}",
             type=topology.event_type(DETACHED),
             time=datetime.now(UTC),
             subject=pending.global_id,
+            traceparent=traceparent,
             data={"volume": pending.global_id, "vm": pending.vm, "request": pending.command},
         )

@@ -7,11 +7,13 @@ from typing import Annotated
 from pydantic import Field
 
 from storpool_commands.control import (
+    AgentStatus,
     CancelCommand,
     CancelledCommand,
     Drain,
     Drained,
     DriftReport,
+    GetAgentStatus,
     GetDriftReport,
     ListAttachments,
     ListCommands,
@@ -59,6 +61,7 @@ from storpool_commands.disks import (
     StorpoolResize,
 )
 from storpool_commands.dry_run import DryRun
+from storpool_commands.explaining import ExplainedVolume, ExplainVolume
 from storpool_commands.pools import (
     AddedStoragePool,
     AddStoragePool,
@@ -181,7 +184,16 @@ AnyCommand = Annotated[
 """What the queue of all hosts takes: commands that touch the StorPool API alone."""
 
 ControlCommand = Annotated[
-    Ping | QueryCommand | ListCommands | CancelCommand | ListAttachments | GetDriftReport | Drain | SetLogLevel,
+    Ping
+    | QueryCommand
+    | ListCommands
+    | CancelCommand
+    | ListAttachments
+    | GetDriftReport
+    | Drain
+    | SetLogLevel
+    | GetAgentStatus
+    | ExplainVolume,
     Field(discriminator="command"),
 ]
 """What a host's control queue takes."""
@@ -230,6 +242,8 @@ Result = Annotated[
     | DriftReport
     | Drained
     | LogLevelSet
+    | AgentStatus
+    | ExplainedVolume
     | DryRun,
     Field(discriminator="command"),
 ]

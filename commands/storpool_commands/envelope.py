@@ -12,7 +12,16 @@ from storpool_commands.control import JobProgress
 from storpool_commands.errors import ErrorCode, Retry, SideEffects
 from storpool_commands.references import parse
 from storpool_commands.volumes import CreateVolume, CreateVolumeFromSnapshot, CreateVolumeFromTemplate
-from storpool_commands.wire import AnswerModel, Fact, HostId, RequestId, Timestamp, WireModel
+from storpool_commands.wire import (
+    AnswerModel,
+    Fact,
+    HostId,
+    RequestId,
+    Timestamp,
+    ToldTraceParent,
+    TraceParent,
+    WireModel,
+)
 
 PROTOCOL = 1
 MAX_BODY_BYTES = 1024 * 1024
@@ -36,7 +45,8 @@ class _Envelope(WireModel):
     dry_run: bool = False
     progress: bool = False
     """Also send `accepted` and `progress` replies."""
-    traceparent: Annotated[str, Field(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")] | None = None
+    traceparent: TraceParent | None = None
+    """The span that the command is sent from. In the host's log, its requests to StorPool, and all it says of this."""
 
 
 class Request(_Envelope):
@@ -100,6 +110,7 @@ class _Reply(AnswerModel):
     """The request's id; null when the message had none that could be read."""
     host: HostId
     protocol: Literal[1] = 1
+    traceparent: ToldTraceParent = None
 
 
 class Success(_Reply):
@@ -162,5 +173,7 @@ class Event(AnswerModel):
     """Such as `com.storpool.agent.attachment.detached`."""
     time: Timestamp
     subject: str | None = None
+    traceparent: ToldTraceParent = None
+    """As the extension for distributed tracing has it."""
     datacontenttype: Literal["application/json"] = "application/json"
     data: dict[str, Any]

@@ -3,6 +3,7 @@
 """The names on the broker. Senders and hosts agree on these and on nothing else."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 Arguments = Mapping[str, str | int | bool]
 
@@ -72,6 +73,29 @@ def control_queue_arguments() -> Arguments:
 def dead_letters_arguments() -> Arguments:
     """What no host could take stays until somebody has looked at it."""
     return {"x-queue-type": "quorum"}
+
+
+class Queue(NamedTuple):
+    """A durable queue, and the one binding that fills it."""
+
+    name: str
+    arguments: Arguments
+    exchange: str
+    key: str
+
+
+def queues_of_host(host: str) -> list[Queue]:
+    """Those of one host alone."""
+    return [
+        Queue(host_queue(host), host_queue_arguments(), COMMANDS, host_key(host)),
+        Queue(control_queue(host), control_queue_arguments(), CONTROL, host_key(host)),
+    ]
+
+
+def queues_of_all(*, shared: bool = True) -> list[Queue]:
+    """Those that are there once; `shared`: that of all hosts, too."""
+    dead = Queue(DEAD_LETTERS, dead_letters_arguments(), DEAD, "")
+    return [dead, Queue(ANY_QUEUE, any_queue_arguments(), COMMANDS, any_key())] if shared else [dead]
 
 
 def reply_key(host: str, reply_to: str) -> str:

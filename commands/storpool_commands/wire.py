@@ -6,13 +6,32 @@ import re
 from typing import Annotated, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, SecretStr
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, SecretStr
 from pydantic.alias_generators import to_camel
 
 Fact = str | int | float | bool | None | list[str]
 """A fact of a failure: a value that a program can act on without reading the message."""
 
 R = TypeVar("R")
+
+
+def _names_a_span(text: str) -> str:
+    """Ids of zeroes alone, and version ff, are none (W3C Trace Context, section 3.2.2)."""
+    version, trace_id, parent_id, _ = text.split("-")
+    if version == "ff" or not int(trace_id, 16) or not int(parent_id, 16):
+        raise ValueError("names no trace and span; leave it out when there is none")
+    return text
+
+
+TraceParent = Annotated[
+    str,
+    Field(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"),
+    AfterValidator(_names_a_span),
+]
+"""W3C Trace Context: version, trace, the sender's span, flags."""
+
+ToldTraceParent = Annotated[str | None, Field(exclude_if=lambda value: value is None)]
+"""In what an agent says: the trace of the request, and the agent's own span. Not there when the request had none."""
 
 
 class WireModel(BaseModel):

@@ -89,6 +89,7 @@ class Api:
             generation=self._cluster.state.generation,
             began=began,
             faults=tuple(action.kind for action in actions),
+            traceparent=request.headers.get("traceparent"),
         )
         return reply, actions
 

@@ -25,6 +25,7 @@ class Entry:
     generation: int
     ms: float
     faults: tuple[str, ...]
+    traceparent: str | None
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -39,6 +40,7 @@ class Entry:
             "generation": self.generation,
             "ms": round(self.ms, 3),
             "faults": list(self.faults),
+            "traceparent": self.traceparent,
         }
 
 
@@ -59,10 +61,13 @@ class RequestLog:
         generation: int,
         began: float,
         faults: tuple[str, ...] = (),
+        traceparent: str | None = None,
     ) -> None:
         ms = (time.monotonic() - began) * 1000
-        number = next(self._numbers)
-        self._entries.append(Entry(number, time.time(), method, path, query, arg, body, status, generation, ms, faults))
+        answer = (status, generation, ms, faults)
+        self._entries.append(
+            Entry(next(self._numbers), time.time(), method, path, query, arg, body, *answer, traceparent)
+        )
 
     def entries(self) -> list[Entry]:
         return list(self._entries)

@@ -10,7 +10,7 @@ Then whole jobs, from command to reply: see `copy_jobs`.
 import resource
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -89,7 +89,8 @@ def _by_tools(stage: Stage, source_kind: str, target_kind: str) -> Cost:
     try:
         with stage.target(target_kind) as place, stage.sources[source_kind].opened() as source:
             with place.opened() as target:
-                cost = _measured(lambda: TOOLS.convert(source, target, task, zeroed=True))
+                looked_into = replace(source, virtual_size_bytes=stage.size_bytes)  # as every foreign image is
+                cost = _measured(lambda: TOOLS.convert(looked_into, target, task, zeroed=True))
                 started = perf_counter()
                 TOOLS.block_hash(target, stage.size_bytes, task)
                 return Cost(cost.wall_s, cost.cpu_s, cost.rss_mib, perf_counter() - started)

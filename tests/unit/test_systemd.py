@@ -11,33 +11,48 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from storpool_agent import app, cli
-from storpool_agent.settings import Pool, Settings, load
+from storpool_agent import app, cli, liveness
+from storpool_agent.settings import Pool, Secondary, Settings, load
+from storpool_agent.stop import RELOAD_SIGNAL
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 UNIT = SYSTEMD / "storpool-agent.service"
 EXAMPLE = SYSTEMD / "agent.toml.example"
 VERIFY_TIMEOUT_S = 30.0
 SETTING = re.compile(r"^#(\w+ = .+|\[[\w.]+\])$", re.MULTILINE)
+MOST_EXPOSED = 33
+"""Ten times the level that systemd-analyze gives; the unit says why what is open has to be."""
 HOST_NAME = "host"
 """The one setting whose default depends on the machine."""
 EXAMPLE_POOL = "fast"
 """There are none by default."""
+TABLES = {"allowed_publishers"}
+"""Settings whose keys are the admin's."""
 
 
 def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
-    program = tmp_path / "storpool-agent"
-    program.touch(mode=0o755)
-    copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace("/usr/bin/storpool-agent", str(program)))
-    verified = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", copy],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=VERIFY_TIMEOUT_S,
-    )
+    """A key that it does not know is a warning, and no error."""
+    verified = analyze(tmp_path, "verify", "--man=no")
     assert (verified.returncode, about(UNIT.name, verified.stderr)) == (0, []), verified.stderr
+
+
+def test_systemd_finds_no_more_open_than_the_unit_gives_reasons_for(tmp_path: Path) -> None:
+    analyzed = analyze(tmp_path, "security", "--offline=true", "--no-pager", f"--threshold={MOST_EXPOSED}")
+    assert analyzed.returncode == 0, analyzed.stdout
+
+
+def test_a_stuck_loop_is_named_before_systemd_strikes() -> None:
+    assert float(service()["WatchdogSec"]) >= 3 * liveness.STUCK_S
+
+
+def test_a_reload_is_the_signal_that_the_agent_takes_for_one() -> None:
+    assert service()["ExecReload"] == f"/bin/kill -{RELOAD_SIGNAL.name.removeprefix('SIG')} $MAINPID"
+
+
+def test_what_is_mounted_below_the_runtime_directory_outlives_a_stop() -> None:
+    mount_dir = Secondary.model_fields["mount_dir"].default
+    assert mount_dir.is_relative_to(Path("/run") / service()["RuntimeDirectory"])
+    assert service()["RuntimeDirectoryPreserve"] == "yes"
 
 
 def test_systemd_waits_longer_than_the_agent_takes_to_stop() -> None:
@@ -75,6 +90,16 @@ def test_the_example_loads_with_every_setting_set(tmp_path: Path) -> None:
     assert load(file).amqp.cert == Path("/etc/storpool-agent/agent.pem")
 
 
+def analyze(directory: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    program = directory / "storpool-agent"
+    program.touch(mode=0o755)
+    copy = directory / UNIT.name
+    copy.write_text(UNIT.read_text().replace("/usr/bin/storpool-agent", str(program)))
+    return subprocess.run(
+        ["systemd-analyze", *arguments, copy], capture_output=True, text=True, check=False, timeout=VERIFY_TIMEOUT_S
+    )
+
+
 def uncommented() -> str:
     return SETTING.sub(r"\1", EXAMPLE.read_text())
 
@@ -102,9 +127,8 @@ def flat(settings: dict[str, Any]) -> dict[str, Any]:
     """By `section.name`."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
-        found |= (
-            {f"{name}.{key}": one for key, one in flat(value).items()} if isinstance(value, dict) else {name: value}
-        )
+        is_section = isinstance(value, dict) and name not in TABLES
+        found |= {f"{name}.{key}": one for key, one in flat(value).items()} if is_section else {name: value}
     return found
 
 

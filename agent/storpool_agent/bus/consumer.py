@@ -44,6 +44,9 @@ class Delivery:
     """How often the broker had given it to somebody before, who did not ack it (quorum queues)."""
 
 
+DRAIN = "drain"
+"""The reason that a drain is; a restart ends it."""
+
 Settled = Sequence[Delivery]
 Receive = Callable[[Sequence[Delivery]], Settled]
 
@@ -68,10 +71,21 @@ class Consumer:
         self._channel: Channel | None = None
         self._consumers: dict[str, str] = {}
         """Queue -> consumer tag."""
-        self._paused = False
+        self._set_up = False
+        """On this connection it has begun to take messages."""
+        self._held: set[str] = set()
+        """Why no commands are taken."""
+        self._pausing: list[Callable[[], None]] = []
+        """Who waits to be told that nothing more comes."""
+        self._cancelled = False
         self._told_lost = lost
         self.link = Link("in", broker, self._opened, self._lost)
         self._shared = SharedQueue(self.link, prefetch_shared, partial(self._deliver, control=False, shared=True))
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Why commands are left in their queues; nothing: they are taken."""
+        return frozenset(self._held)
 
     def settle(self, delivery: Delivery) -> None:
         """Ack a delivery that `receive` kept back. Any thread may call this."""
@@ -86,12 +100,50 @@ class Consumer:
         self.link.call(self._cancel)
 
     def pause(self, paused: Callable[[], None]) -> None:
-        """Take no commands any more, after a reconnect neither; control requests go on.
+        """Take no commands any more, after a reconnect neither; control requests go on. Any thread may call this.
 
-        Called in the consumer's own thread, as `receive` is, and so is `paused`: when what had arrived is handed
-        on, and nothing more will come. A connection that is lost just then takes it with it.
+        `paused` is called in the consumer's thread: when what had arrived is handed on, and nothing more will come.
         """
-        self._paused = True
+        self.link.run(partial(self._pause, paused))
+
+    def resume(self) -> None:
+        """Take commands again, unless they are held for another reason. Any thread may call this."""
+        self.link.run(self._resume)
+
+    def hold(self, reason: str) -> None:
+        """As `pause`, for a reason of the agent's own. Any thread may call this, also again."""
+        self._held.add(reason)
+        self.link.call(self._follow)
+
+    def release(self, reason: str) -> None:
+        """The reason is gone. Any thread may call this, also again."""
+        self._held.discard(reason)
+        self.link.call(self._follow)
+
+    def share(self, requests: int) -> None:
+        """Hold at most so many of the queue of all hosts; 0: none. Not for a host that left it alone at its start.
+
+        Any thread may call this.
+        """
+        self._shared.prefetch = requests
+        self.link.call(self._shared.refresh)
+
+    def _pause(self, paused: Callable[[], None]) -> None:
+        self._held.add(DRAIN)
+        self._pausing.append(paused)
+        self._take_none(paused)
+
+    def _resume(self) -> None:
+        self._held.discard(DRAIN)
+        self._follow()
+
+    def _follow(self) -> None:
+        if self._held:
+            self._take_none(_nobody)
+        elif not self._cancelled:
+            self._take()
+
+    def _take_none(self, paused: Callable[[], None]) -> None:
         host_queue = self._declaration.host_queue
         waiting = {host_queue, topology.ANY_QUEUE}
         self._shared.pause(partial(self._no_more, waiting, topology.ANY_QUEUE, paused))
@@ -102,17 +154,18 @@ class Consumer:
         else:
             self._channel.basic_cancel(tag, callback=over)
 
-    def resume(self) -> None:
-        """Take commands again. Called in the consumer's own thread."""
-        self._paused = False
-        self._shared.resume()
+    def _take(self) -> None:
+        """What is not set up yet takes them in the end of its set-up."""
+        self._shared.resume(now=self._set_up)
         host_queue = self._declaration.host_queue
-        if self._channel is not None and self._channel.is_open and host_queue not in self._consumers:
-            self._take_from(host_queue, self._channel)
+        channel = self._channel
+        if self._set_up and channel is not None and channel.is_open and host_queue not in self._consumers:
+            self._take_from(host_queue, channel)
 
     def _no_more(self, waiting: set[str], queue: str, paused: Callable[[], None], _ok: object = None) -> None:
         waiting.discard(queue)
-        if not waiting:
+        if not waiting and paused in self._pausing:
+            self._pausing.remove(paused)
             self._hand_on()
             paused()
 
@@ -126,11 +179,13 @@ class Consumer:
         channel = self._channel
         if channel is None:
             return
-        queues = [self._declaration.control_queue, *([] if self._paused else [self._declaration.host_queue])]
-        waiting = {*queues, topology.ANY_QUEUE} if self._shared.wanted else {*queues}
+        self._set_up = True
+        queues = [self._declaration.control_queue, *([] if self._held else [self._declaration.host_queue])]
+        shared = self._shared.wanted and not self._held
+        waiting = {*queues, topology.ANY_QUEUE} if shared else {*queues}
         for queue in queues:
             self._take_from(queue, channel, partial(self._consuming, waiting, queue))
-        if self._shared.wanted:
+        if shared:
             self._shared.open(partial(self._consuming, waiting, topology.ANY_QUEUE))
 
     def _take_from(self, queue: str, channel: Channel, taking: Callable[[object], None] | None = None) -> None:
@@ -141,6 +196,7 @@ class Consumer:
         waiting.discard(queue)
         if not waiting:
             self.link.ready()
+            self._follow()
 
     def _deliver(
         self,
@@ -192,6 +248,7 @@ class Consumer:
             channel.basic_ack(tag)
 
     def _cancel(self) -> None:
+        self._cancelled = True
         self._shared.stop()
         if self._channel is not None and self._channel.is_open:
             for tag in self._consumers.values():
@@ -199,11 +256,19 @@ class Consumer:
 
     def _lost(self) -> None:
         self._channel = None
+        self._set_up = False
         self._consumers.clear()
         self._arrived.clear()
         self._unsettled.clear()
         self._shared.lost()
         self._told_lost()
+        pausing, self._pausing = self._pausing, []
+        for paused in pausing:  # a lost connection brings nothing more either
+            paused()
+
+
+def _nobody() -> None:
+    """Nobody waits for it."""
 
 
 def _count(properties: BasicProperties) -> int:

@@ -5,9 +5,11 @@
 import random
 import ssl
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from time import time
 
 import pika
 import structlog
@@ -15,6 +17,11 @@ from pika.adapters.select_connection import SelectConnection
 from pika.channel import Channel
 from pika.credentials import ExternalCredentials, PlainCredentials
 from pydantic import SecretStr
+
+from storpool_agent import liveness, metrics
+from storpool_agent.bus.reasons import reason
+from storpool_agent.deadline import Deadline
+from storpool_agent.settings import SettingsInvalid
 
 log = structlog.get_logger()
 
@@ -38,17 +45,19 @@ class Broker:
     port: int
     vhost: str
     username: str | None
-    """None: the broker takes it from the client certificate (SASL EXTERNAL)."""
+    """What we publish is marked with it, and the broker verifies that."""
     password: SecretStr | None
-    tls: ssl.SSLContext | None
+    """None: the broker takes the user from the client certificate (SASL EXTERNAL)."""
+    tls: Callable[[], ssl.SSLContext | None] | None
+    """Asked for each connection, so that a certificate that is renewed counts from the next one on. None: no TLS."""
 
     def parameters(self, name: str) -> pika.ConnectionParameters:
-        """For one connection; the name is what `rabbitmqctl list_connections` shows."""
-        if self.username is None:
+        """For one connection; the name is what `rabbitmqctl list_connections` shows. Raises SettingsInvalid."""
+        if self.password is None:
             credentials: PlainCredentials | ExternalCredentials = ExternalCredentials()
         else:
-            password = self.password.get_secret_value() if self.password else ""
-            credentials = PlainCredentials(self.username, password)
+            credentials = PlainCredentials(self.username or "", self.password.get_secret_value())
+        tls = self.tls() if self.tls else None
         return pika.ConnectionParameters(
             host=self.host,
             port=self.port,
@@ -59,7 +68,7 @@ class Broker:
             stack_timeout=STACK_TIMEOUT_S,
             blocked_connection_timeout=BLOCKED_TIMEOUT_S,
             connection_attempts=1,
-            ssl_options=pika.SSLOptions(self.tls, self.host) if self.tls else None,
+            ssl_options=pika.SSLOptions(tls, self.host) if tls else None,
             client_properties={"connection_name": name, "product": "storpool-agent"},
             tcp_options={"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 15000},
         )
@@ -84,7 +93,11 @@ class Link:
         """Nobody calls into a loop whose descriptors are closed."""
         self._stopping = threading.Event()
         self._ready = threading.Event()
+        self._errands: deque[Callable[[], None]] = deque()
+        self._woken = threading.Event()
         self._failures = 0
+        self.since = time()
+        """Since when it is ready, or is not: seconds since the epoch."""
         self._thread = threading.Thread(target=self._run, name=f"bus/{name}")
 
     def start(self) -> None:
@@ -93,6 +106,7 @@ class Link:
     def stop(self, timeout_s: float) -> None:
         """Close the connection and end the thread. Any thread but the link's own may call this."""
         self._stopping.set()
+        self._woken.set()
         self.call(self._close)
         self._thread.join(timeout_s)
 
@@ -107,6 +121,8 @@ class Link:
         """The channel is set up. Called in the link's thread."""
         self._failures = 0
         self._ready.set()
+        self.since = time()
+        metrics.broker_connected(self.name)
         log.info("broker connected", link=self.name, broker=f"{self._broker.host}:{self._broker.port}")
 
     def call(self, callback: Callable[[], None]) -> None:
@@ -114,6 +130,17 @@ class Link:
         with self._mutex:
             if self._connection is not None:
                 self._connection.ioloop.add_callback_threadsafe(callback)
+
+    def run(self, errand: Callable[[], None]) -> None:
+        """Have something called in the link's thread once, whether there is a connection or not.
+
+        Any thread may call this. It is never called when the thread has ended.
+        """
+        with self._mutex:
+            self._errands.append(errand)
+            if self._connection is not None:
+                self._connection.ioloop.add_callback_threadsafe(self._run_errands)
+        self._woken.set()
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
         """As `call`, but from the link's own thread."""
@@ -131,9 +158,23 @@ class Link:
         self._close()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._connect_once()
-            self._stopping.wait(self._pause_s())
+        with liveness.registry.loop(f"bus/{self.name}") as loop:
+            while not self._stopping.is_set():
+                loop.turns()
+                self._connect_once(loop)
+                loop.waits()
+                self._rest(Deadline.after(self._pause_s()))
+
+    def _rest(self, over: Deadline) -> None:
+        self._run_errands()
+        while not (over.passed or self._stopping.is_set()):
+            self._woken.wait(over.remaining_s)
+            self._woken.clear()
+            self._run_errands()
+
+    def _run_errands(self) -> None:
+        while self._errands:
+            self._errands.popleft()()
 
     def _pause_s(self) -> float:
         self._failures += 1
@@ -141,14 +182,21 @@ class Link:
             return 0
         return random.uniform(0.1, min(MAX_BACKOFF_S, 0.5 * 2 ** min(self._failures, 10)))  # noqa: S311 - jitter
 
-    def _connect_once(self) -> None:
+    def _connect_once(self, loop: liveness.Loop) -> None:
+        try:
+            parameters = self._broker.parameters(f"storpool-agent/{self.name}")
+        except SettingsInvalid as error:  # a certificate that was renewed, and not as a whole
+            log.warning("broker unreachable", link=self.name, reason=str(error))
+            return
         connection = SelectConnection(
-            self._broker.parameters(f"storpool-agent/{self.name}"),
+            parameters,
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_open_error,
             on_close_callback=self._on_close,
         )
         self._connection = connection
+        self._show_life(connection, loop)
+        connection.ioloop.add_callback_threadsafe(self._run_errands)  # of before, when nobody could be called
         try:
             connection.ioloop.start()
         except Exception:
@@ -157,8 +205,15 @@ class Link:
             with self._mutex:
                 self._connection = None
             connection.ioloop.close()
-            self._ready.clear()
+            if self._ready.is_set():
+                self._ready.clear()
+                self.since = time()
             self._lost()
+
+    def _show_life(self, connection: SelectConnection, loop: liveness.Loop) -> None:
+        """By the loop itself, also while it waits for a broker that does not answer."""
+        loop.turns()
+        connection.ioloop.call_later(liveness.BEAT_S, partial(self._show_life, connection, loop))
 
     def _on_open(self, connection: SelectConnection) -> None:
         self.open_channel(self._opened)
@@ -175,17 +230,17 @@ class Link:
         channel.add_on_cancel_callback(lambda _frame: self.fail("the broker cancelled the consumer"))
         opened(channel)
 
-    def _on_channel_closed(self, _channel: Channel, reason: BaseException) -> None:
+    def _on_channel_closed(self, _channel: Channel, error: BaseException) -> None:
         if not self._stopping.is_set():
-            self.fail(f"the channel was closed: {reason}")
+            self.fail(f"the channel was closed: {reason(error)}")
 
     def _on_open_error(self, connection: SelectConnection, error: BaseException) -> None:
-        log.warning("broker unreachable", link=self.name, reason=_describe(error))
+        log.warning("broker unreachable", link=self.name, reason=reason(error))
         connection.ioloop.stop()
 
-    def _on_close(self, connection: SelectConnection, reason: BaseException) -> None:
+    def _on_close(self, connection: SelectConnection, error: BaseException) -> None:
         if not self._stopping.is_set():
-            log.warning("broker connection closed", link=self.name, reason=_describe(reason))
+            log.warning("broker connection closed", link=self.name, reason=reason(error))
         connection.ioloop.stop()
 
     def _close(self) -> None:
@@ -197,7 +252,3 @@ class Link:
             connection.ioloop.call_later(SOCKET_TIMEOUT_S, connection.ioloop.stop)
         elif not connection.is_closing:
             connection.ioloop.stop()
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -27,19 +27,22 @@ class SharedQueue:
     def __init__(self, link: Link, prefetch: int, on_message: OnMessage) -> None:
         """`prefetch`: 0 takes nothing, and looks at no queue."""
         self._link = link
-        self._prefetch = prefetch
+        self.prefetch = prefetch
+        """Another one is taken into account at the next `refresh`, `resume` or connection. Any thread may set it."""
         self._on_message = on_message
         self._channel: Channel | None = None
         self._consumer: str | None = None
-        self._wanted = prefetch > 0
+        self._opening = False
+        self._paused = False
 
     @property
     def wanted(self) -> bool:
         """Messages are to be taken."""
-        return self._wanted
+        return self.prefetch > 0 and not self._paused
 
     def open(self, consuming: Consuming) -> None:
         """Consume, and tell when the broker has agreed."""
+        self._opening = True
         self._link.open_channel(partial(self._opened, consuming))
 
     def settle(self, channel: Channel, tag: int) -> None:
@@ -58,42 +61,65 @@ class SharedQueue:
 
     def stop(self) -> None:
         """Take nothing more. What is not acked goes back to the queue when the connection is closed."""
-        self._wanted = False
+        self._paused = True
         if self._channel is not None and self._channel.is_open and self._consumer is not None:
             self._cancel(self._channel, self._consumer)
 
     def pause(self, paused: Consuming) -> None:
         """Take nothing more until `resume`, after a reconnect neither; `paused` is called when nothing more comes."""
-        self._wanted = False
+        self._paused = True
         consumer, self._consumer = self._consumer, None
         if consumer is None or self._channel is None or not self._channel.is_open:
             paused(None)
         else:
             self._channel.basic_cancel(consumer, callback=paused)
 
-    def resume(self) -> None:
-        """Take messages again. To be called only when the link is set up."""
-        self._wanted = self._prefetch > 0
+    def resume(self, *, now: bool) -> None:
+        """Take messages again; `now`: the link is set up, otherwise its set-up takes them."""
+        self._paused = False
+        if not self.wanted:
+            return
         if self._channel is not None:
-            self._consume(self._channel)
-        elif self._wanted:
-            self.open(lambda _ok: None)
+            self._limit(self._channel)
+        elif now and not self._opening:
+            self.open(_agreed)
+
+    def refresh(self) -> None:
+        """Take as many as `prefetch` says by now."""
+        channel = self._channel
+        if self._paused or channel is None or not channel.is_open:
+            return
+        if self._consumer is not None:
+            self._cancel(channel, self._consumer)
+        if self.wanted:
+            self._limit(channel)
 
     def lost(self) -> None:
         """The connection is gone, and with it all that was not acked."""
         self._channel = None
         self._consumer = None
+        self._opening = False
 
     def _opened(self, consuming: Consuming, channel: Channel) -> None:
+        self._opening = False
         self._channel = channel
-        channel.basic_qos(prefetch_count=self._prefetch, callback=lambda _ok: self._consume(channel, consuming))
+        self._limit(channel, consuming)
+
+    def _limit(self, channel: Channel, consuming: Consuming | None = None) -> None:
+        """The broker applies it to consumers that begin after it."""
+        if channel.is_open and self._consumer is None:
+            channel.basic_qos(prefetch_count=self.prefetch, callback=lambda _ok: self._consume(channel, consuming))
 
     def _consume(self, channel: Channel, consuming: Consuming | None = None) -> None:
-        if not self._wanted and consuming is not None:
+        if not self.wanted and consuming is not None:
             consuming(None)
-        elif channel is self._channel and channel.is_open and self._wanted and self._consumer is None:
+        elif channel is self._channel and channel.is_open and self.wanted and self._consumer is None:
             self._consumer = channel.basic_consume(topology.ANY_QUEUE, self._on_message, callback=consuming)
 
     def _cancel(self, channel: Channel, consumer: str) -> None:
         channel.basic_cancel(consumer)
         self._consumer = None
+
+
+def _agreed(_ok: object) -> None:
+    """Nobody waits for it."""

@@ -59,24 +59,14 @@ def _make(channel: Channel, wanted: Declaration) -> list[Step]:
     def exchange(name: str, kind: str) -> Step:
         return lambda then: channel.exchange_declare(name, kind, durable=True, callback=then)
 
-    def queue(name: str, arguments: topology.Arguments) -> Step:
-        return lambda then: channel.queue_declare(name, durable=True, arguments=arguments, callback=then)
+    def queue(wanted: topology.Queue) -> Step:
+        return lambda then: channel.queue_declare(wanted.name, durable=True, arguments=wanted.arguments, callback=then)
 
-    def bind(name: str, source: str, key: str) -> Step:
-        return lambda then: channel.queue_bind(name, source, key, callback=then)
+    def bind(wanted: topology.Queue) -> Step:
+        return lambda then: channel.queue_bind(wanted.name, wanted.exchange, wanted.key, callback=then)
 
-    key = topology.host_key(wanted.host)
-    shared = [
-        queue(topology.ANY_QUEUE, topology.any_queue_arguments()),
-        bind(topology.ANY_QUEUE, topology.COMMANDS, topology.any_key()),
-    ]
+    queues = [*topology.queues_of_host(wanted.host), *topology.queues_of_all(shared=wanted.shared)]
     return [
         *(exchange(name, kind) for name, kind in topology.EXCHANGES.items()),
-        queue(wanted.host_queue, topology.host_queue_arguments()),
-        queue(wanted.control_queue, topology.control_queue_arguments()),
-        queue(topology.DEAD_LETTERS, topology.dead_letters_arguments()),
-        bind(wanted.host_queue, topology.COMMANDS, key),
-        bind(wanted.control_queue, topology.CONTROL, key),
-        bind(topology.DEAD_LETTERS, topology.DEAD, ""),
-        *(shared if wanted.shared else []),
+        *(step(one) for one in queues for step in (queue, bind)),
     ]

@@ -53,6 +53,10 @@ class DeviceTree:
             return ()
         return tuple(sorted(name for name in names if is_global_id(name)))
 
+    def linked_as(self, name: str) -> str | None:
+        node = node_of(self._root / BY_NAME / name)
+        return next((one for one in self.linked() if node and node_of(self._link(one)) == node), None)
+
     def look(self, global_id: str) -> Device | None:
         return node.look(self._link(global_id), self._root)
 
@@ -150,6 +154,14 @@ class DeviceTree:
             link=link,
             node=device.node if device else None,
         )
+
+
+def node_of(link: Path) -> str | None:
+    """None when it leads nowhere."""
+    try:
+        return os.path.realpath(link, strict=True)
+    except OSError:
+        return None
 
 
 def _mismatch(found: Device, size_bytes: int, mode: Mode) -> DeviceMismatch:

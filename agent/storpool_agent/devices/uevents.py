@@ -16,6 +16,8 @@ from typing import Literal
 import pyudev
 import structlog
 
+from storpool_agent import liveness
+
 UDEV_CONTROL = Path("/run/udev/control")  # the socket of a running udevd
 REBUILD_S = 1.0  # pause before listening again, when that has just failed
 STOP_S = 5.0
@@ -65,19 +67,23 @@ class Uevents:
             return self._changed.wait_for(lambda: self._count != seen, timeout_s)
 
     def _run(self, monitor: pyudev.Monitor) -> None:
-        while not self._stopping:
-            try:
-                self._listen_on(monitor)
-            except OSError as error:  # ENOBUFS: events were lost
-                log.warning("udev events lost", reason=str(error))
-                monitor = self._rebuilt(monitor)
+        with liveness.registry.loop("udev") as loop:
+            while not self._stopping:
+                try:
+                    self._listen_on(monitor, loop)
+                except OSError as error:  # ENOBUFS: events were lost
+                    loop.waits()
+                    log.warning("udev events lost", reason=str(error))
+                    monitor = self._rebuilt(monitor)
 
-    def _listen_on(self, monitor: pyudev.Monitor) -> None:
+    def _listen_on(self, monitor: pyudev.Monitor, loop: liveness.Loop) -> None:
         poll = select.poll()
         poll.register(monitor.fileno(), select.POLLIN)
         poll.register(self._stop_reader, select.POLLIN)
         while not self._stopping:
+            loop.waits()
             poll.poll()
+            loop.turns()
             _drain(monitor.fileno())
             self._wake()
 

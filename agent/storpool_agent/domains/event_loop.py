@@ -11,6 +11,8 @@ from typing import Any
 import libvirt
 import structlog
 
+from storpool_agent import liveness
+
 JOIN_TIMEOUT_S = 5.0  # a callback that is running only enqueues
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -51,8 +53,15 @@ class _Turning(threading.Thread):
         self._ending = False
 
     def run(self) -> None:
-        while not self._ending:
-            libvirt.virEventRunDefaultImpl()
+        with liveness.registry.loop(self.name) as loop:
+
+            def show_life(_timer: int, _opaque: Any) -> None:
+                loop.turns()
+
+            timer = libvirt.virEventAddTimeout(int(liveness.BEAT_S * 1000), show_life, None)
+            while not self._ending:
+                libvirt.virEventRunDefaultImpl()
+            libvirt.virEventRemoveTimeout(timer)
 
     def end(self) -> None:
         """A timeout that is due at once is what makes the loop look at anything."""

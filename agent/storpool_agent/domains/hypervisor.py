@@ -48,6 +48,11 @@ class Hypervisor:
         self._access.guest_calls.close()
         self._access.link.stop()
 
+    @property
+    def connected(self) -> bool:
+        """libvirtd is there, as far as is known."""
+        return self._access.link.is_live
+
     def on_disks_changed(self, callback: Callable[[str | None], None]) -> None:
         """Have a machine's UUID told when a guest has let go of a disk or refused to, or the machine stopped.
 

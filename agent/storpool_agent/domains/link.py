@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import libvirt
 import structlog
 
+from storpool_agent import liveness, metrics
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains import event_loop
 from storpool_agent.domains.news import JobEnd
@@ -73,6 +74,10 @@ class Link:
         self._keeper.join(JOIN_TIMEOUT_S)
         event_loop.release()
 
+    @property
+    def is_live(self) -> bool:
+        return self._live is not None
+
     def ask(self, question: Callable[[libvirt.virConnect], T], deadline: Deadline) -> T:
         """What the question answers. It is asked once more when libvirtd was restarted meanwhile.
 
@@ -104,17 +109,23 @@ class Link:
             )
 
     def _keep(self) -> None:
-        while not self._closing:
-            try:
-                connection = self._open()
-            except libvirt.libvirtError as error:
-                self._note_failed_open(error)
-                self._lost.wait(REOPEN_S)
-                continue
-            self._news.connected()
-            self._wait_until_lost(connection)
-            self._drop(connection)
-            self._close(connection)
+        """It waits for libvirtd all the time."""
+        with liveness.registry.loop("libvirt/link") as loop:
+            loop.waits()
+            while not self._closing:
+                self._hold_one()
+
+    def _hold_one(self) -> None:
+        try:
+            connection = self._open()
+        except libvirt.libvirtError as error:
+            self._note_failed_open(error)
+            self._lost.wait(REOPEN_S)
+            return
+        self._news.connected()
+        self._wait_until_lost(connection)
+        self._drop(connection)
+        self._close(connection)
 
     def _open(self) -> libvirt.virConnect:
         with self._changed:
@@ -131,6 +142,7 @@ class Link:
             self._opening_since = None
             self._live = connection
             self._changed.notify_all()
+        metrics.libvirt_connected()
         log.info("libvirt connected", uri=self._uri)
         return connection
 

@@ -32,6 +32,9 @@ class DryDevices:
     def linked(self) -> Sequence[str]:
         return self._real.linked()
 
+    def linked_as(self, name: str) -> str | None:
+        return self._real.linked_as(name)
+
     def look(self, global_id: str) -> Device | None:
         return self._real.look(global_id)
 

@@ -4,7 +4,7 @@
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from storpool_agent.errors import ChecksumMismatch, ImageTooLarge
@@ -44,7 +44,8 @@ def opened(source: ImageSource, max_size_bytes: int | None, copy: Copy) -> Gener
             _refuse_other(image, source.checksum, copy)
         if source.compression != "none":
             image = _unpacked(image, source, limit, copy, files)
-        yield Source(image, _size(image, source, limit, copy))
+        size_bytes = _size(image, source, limit, copy)
+        yield Source(replace(image, virtual_size_bytes=size_bytes), size_bytes)
 
 
 def _stored(source: ImageSource, copy: Copy, files: ExitStack) -> Image:

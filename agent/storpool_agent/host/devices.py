@@ -25,6 +25,10 @@ class Devices(Protocol):
         """The global ids that have a link on this host."""
         ...
 
+    def linked_as(self, name: str) -> str | None:
+        """The global id of the volume whose link by this name leads to the same node; for when StorPool is silent."""
+        ...
+
     def look(self, global_id: str) -> Device | None:
         """The device behind the link, None when there is no link or no device. Raises DeviceMismatch."""
         ...

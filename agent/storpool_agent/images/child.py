@@ -49,6 +49,8 @@ class Command:
     timeout_s: float | None = None
     """For what is short by nature; what is not has the task's stall timeout alone."""
     directory: Path = Path("/")
+    output: int | None = None
+    """The descriptor that is its stdout; None: a pipe, whose lines are heard."""
 
     @property
     def tool(self) -> str:
@@ -107,7 +109,7 @@ def _started(command: Command, task: Task, on_line: Callable[[str], None]) -> Pr
         popen = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if command.output is None else command.output,
             stderr=subprocess.PIPE,
             bufsize=0,
             env={"LC_ALL": "C", "PATH": PATH},

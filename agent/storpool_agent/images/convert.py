@@ -17,7 +17,6 @@ it later. More coroutines than the default eight only cost memory.
 """
 
 import re
-import sys
 from collections.abc import Callable
 
 from storpool_agent.errors import CopyFailed
@@ -33,7 +32,8 @@ reserve 8 MiB of stack and, on a host with many cores, 64 MiB of heap each: 5 Gi
 an abort of qemu-img's."""
 SHORT_S = 600.0
 """For making a file and for flushing it: neither has much to do, and the storage may be busy."""
-FLUSH = "import os, sys; os.fsync(int(sys.argv[1]))"
+FLUSH = ("dd", "if=/dev/null", "conv=notrunc,fsync", "status=none")
+"""Writes nothing, and then calls fsync on its stdout."""
 
 _PROGRESS = re.compile(r"\((\d+(?:\.\d+)?)/100%\)")
 _HARMLESS = re.compile(r"qemu-img: warning: [^;]*(; |$)")
@@ -138,9 +138,9 @@ def _flush(target: Image, task: Task) -> None:
     ignores when it closes a file, is told to it as well (errseq_t). In a child, since it may take, or hang."""
     run(
         Command(
-            (sys.executable, "-E", "-s", "-S", "-c", FLUSH, str(target.descriptor)),
+            FLUSH,
             f"flushing {target.name}",
-            files={target.descriptor: target.name},
+            output=target.descriptor,
             timeout_s=SHORT_S,
         ),
         task,

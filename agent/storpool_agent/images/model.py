@@ -21,6 +21,8 @@ class Image:
     """For messages: the device, or the file's place on its store."""
     device: bool = False
     """A block device; else a regular file."""
+    virtual_size_bytes: int | None = None
+    """Of the disk in it, when it has been looked into (Images.inspect)."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ INFO_BYTES = 1 << 20
 
 
 def virtual_size(image: Image, task: Task) -> int:
-    """In bytes. A raw file that ends within a sector is a disk with that sector, the rest of it zeroes, as for QEMU.
+    """In bytes; of a qcow2 qemu-img is asked, unless the image says it.
+
+    A raw file that ends within a sector is a disk with that sector, the rest of it zeroes, as for QEMU.
 
     Raises ImageRefused for a qcow2 that refers to another file, as well as `child.run` does.
     """
@@ -31,6 +33,8 @@ def virtual_size(image: Image, task: Task) -> int:
         return device_size(image)
     if image.format == "raw":
         return -(-_length(image) // SECTOR_BYTES) * SECTOR_BYTES
+    if image.virtual_size_bytes is not None:
+        return image.virtual_size_bytes
     info = _info(image, task)
     if "backing-filename" in info or "data-file" in info.get("format-specific", {}).get("data", {}):
         raise ImageRefused(

@@ -9,25 +9,53 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from time import monotonic
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
+from storpool_agent import metrics
+from storpool_agent.crash import hang_point
 from storpool_agent.errors import JournalUnavailable
 from storpool_agent.journal.schema import SCHEMA_VERSION, migrate
 
 log = structlog.get_logger()
+
+FRESH_S = 5.0
+"""A commit that is no older proves that the journal can be written."""
+PATIENCE_S = 1.0
+"""How long who only asks waits for a commit that is under way."""
 
 T = TypeVar("T")
 Change = Callable[[sqlite3.Connection], T]
 Done = Callable[[T], None]
 Failed = Callable[[Exception], None]
 
+FILE_NAME = "journal.db"
+"""Below the state directory."""
+
 BALLAST_BYTES = 4 * 1024 * 1024
 """Given back to the file system when it is full, so that what runs can still store its replies."""
 
+ROOM_BYTES = 1024 * 1024
+"""What has to be free besides the ballast before a full disk is called one with room."""
+
 LOG_BYTES = 4 * 1024 * 1024
 """SQLite starts its log over after 1,000 pages (its default of wal_autocheckpoint)."""
+
+
+class Stores(Protocol):
+    """A database, as the rules of the journal see it. Every method may raise JournalUnavailable."""
+
+    def read(self, query: Change[T]) -> T: ...
+
+    def write(self, change: Change[T]) -> T: ...
+
+    def write_soon(self, change: Change[T], done: Done[T], failed: Failed) -> None: ...
+
+    def write_later(self, change: Change[None]) -> None: ...
+
+    def flush(self) -> None: ...
 
 
 @dataclass
@@ -50,25 +78,50 @@ class Database:
 
     def __init__(self, directory: Path) -> None:
         """Raises JournalUnavailable with what is wrong with the directory or the file."""
-        self._path = directory / "journal.db"
+        self._path = directory / FILE_NAME
         self._ballast = directory / "ballast"
         self._waiting: list[_Waiting[Any]] = []
         self._urgent = False
         self._waiting_lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
+        self._committed_at: float | None = None
+        """None when the last commit failed."""
+        self._committing_since: float | None = None
+        self.is_full = False
+        """A write has found no room; until `make_room` has found some, what is written lives on the ballast."""
         try:
             self._writer = _open(self._path)
             migrate(self._writer)
             self._reader = _open(self._path)
             self._lay_ballast()
             self._lay_log()
+            files = (self._path, Path(f"{self._path}-wal"))
+            self._files = {file: known for file in files if (known := _identity(file)) is not None}
         except (sqlite3.Error, OSError) as error:
             raise _unavailable(self._path, error) from error
 
     @property
     def schema_version(self) -> int:
         return SCHEMA_VERSION
+
+    def is_lost(self) -> bool:
+        """Somebody has removed the file, or put another in its place: what is written now no start will find."""
+        return any(_identity(file) != known for file, known in self._files.items())
+
+    def make_room(self) -> None:
+        """Lay the ballast anew, if there is room for it: then there is room."""
+        try:
+            status = os.statvfs(self._path.parent)
+            if status.f_bavail * status.f_frsize >= BALLAST_BYTES + ROOM_BYTES:
+                self.is_full = not self._lay_ballast()
+        except OSError as error:
+            log.debug("space not known", path=str(self._path), reason=str(error))
+
+    def under_way_s(self) -> float:
+        """For how long the present commit has been made; 0 when none is."""
+        since = self._committing_since
+        return 0.0 if since is None else monotonic() - since
 
     def write(self, change: Change[T]) -> T:
         """Run the change in a transaction; when this returns it is on disk.
@@ -125,6 +178,28 @@ class Database:
             except sqlite3.Error as error:
                 raise _unavailable(self._path, error) from error
 
+    def trouble(self) -> str | None:
+        """Why it cannot be written, or None. Where nothing was written lately it makes a commit, to know."""
+        if self.is_full:
+            self.make_room()
+        if self.is_full:
+            return f"journal {self._path}: the disk is full; free some space there"
+        if not self._write_lock.acquire(timeout=PATIENCE_S):
+            return f"journal {self._path}: a commit takes longer than {PATIENCE_S:.0f} s; look at its disk"
+        try:
+            if self._committed_at is None or monotonic() - self._committed_at > FRESH_S:
+                self._transaction([_Waiting(_touch)])
+        except sqlite3.Error as error:
+            return str(_unavailable(self._path, error))
+        finally:
+            self._write_lock.release()
+        return None
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes by file; the ballast is gone while the disk is full."""
+        files = (self._path, self._path.with_name("journal.db-wal"), self._ballast)
+        return {file.name: file.stat().st_size for file in files if file.exists()}
+
     def close(self) -> None:
         self.flush()
         with self._write_lock, self._read_lock:
@@ -151,11 +226,14 @@ class Database:
             self._urgent = False
         if not batch:
             return batch
+        self._committing_since = monotonic()
+        hang_point("journal")
         try:
             self._transaction(batch)
         except Exception:  # noqa: BLE001 - each change is run again alone, and fails alone
             for one in batch:
                 self._alone(one)
+        self._committing_since = None
         for one in batch:
             one.done = True
         return batch
@@ -165,6 +243,8 @@ class Database:
             log.warning("journal write lost", path=str(self._path), reason=str(one.error))
 
     def _transaction(self, batch: list[_Waiting[Any]]) -> None:
+        started = monotonic()
+        self._committed_at = None
         self._writer.execute("BEGIN IMMEDIATE")
         try:
             for one in batch:
@@ -174,6 +254,8 @@ class Database:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             raise
+        self._committed_at = monotonic()
+        metrics.committed(self._committed_at - started)
 
     def _alone(self, one: _Waiting[Any]) -> None:
         try:
@@ -185,8 +267,8 @@ class Database:
         except Exception as error:  # noqa: BLE001 - it belongs to the thread that waits, which raises it
             one.error = error
 
-    def _lay_ballast(self) -> None:
-        """A journal on a full disk opens without ballast; the next start lays it."""
+    def _lay_ballast(self) -> bool:
+        """A journal on a full disk opens without ballast; the next start lays it. Whether it is there."""
         handle = os.open(self._ballast, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
             os.posix_fallocate(handle, 0, BALLAST_BYTES)
@@ -194,8 +276,10 @@ class Database:
             if error.errno != errno.ENOSPC:
                 raise
             log.warning("journal ballast missing", path=str(self._ballast), reason=str(error))
+            return False
         finally:
             os.close(handle)
+        return True
 
     def _lay_log(self) -> None:
         """Grow the log to the size at which it starts over, so that no commit has to.
@@ -215,9 +299,26 @@ class Database:
             log.warning("journal log not laid", path=str(self._path), reason=str(error))
 
     def _drop_ballast(self, error: sqlite3.Error) -> None:
-        if error.sqlite_errorcode == sqlite3.SQLITE_FULL and self._ballast.exists():
-            self._ballast.unlink(missing_ok=True)
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            return
+        self._ballast.unlink(missing_ok=True)
+        if not self.is_full:
+            self.is_full = True
             log.error("journal full", path=str(self._path), reason=str(error))
+
+
+def _touch(db: sqlite3.Connection) -> None:
+    """Writes the first page anew, and nothing else."""
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """None: it is not there, or its file system does not say."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _tell(batch: list[_Waiting[Any]]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from time import time
 
-from storpool_agent.journal.database import Change, Database, Done
+from storpool_agent.journal.database import Change, Done, Stores
 from storpool_agent.journal.temporaries import TemporaryRows
 from storpool_commands import topology
 from storpool_commands.control import State
@@ -52,6 +52,7 @@ class Stored:
     attempts: int
     stops: int
     """Attempts that ended because the agent was stopped, in order: they say nothing against the request."""
+    publisher: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class PendingThaw:
 class Journal:
     """The rules of the journal. Every method may raise JournalUnavailable; any thread may call any of them."""
 
-    def __init__(self, database: Database, host: str) -> None:
+    def __init__(self, database: Stores, host: str) -> None:
         self._database = database
         self._host = host
         self.temporaries = TemporaryRows(database)
@@ -130,6 +131,14 @@ class Journal:
         """Note that the request is not being run any more because the agent stops; the next start runs it again."""
         query = "UPDATE command SET stops = stops + 1 WHERE id = ?"
         self._database.write(lambda db: db.execute(query, (request_id,)))
+
+    def traceparent(self, request_id: str) -> str | None:
+        """The trace context that the request came with, as long as it is remembered."""
+        body = "CAST(request AS TEXT)"
+        value = f"CASE WHEN json_valid({body}) THEN json_extract({body}, '$.traceparent') END"
+        query = f"SELECT {value} FROM command WHERE id = ?"  # noqa: S608 - constants
+        row = self._database.read(lambda db: db.execute(query, (request_id,)).fetchone())
+        return row[0] if row else None
 
     def asking(self, request_id: str) -> list[str]:
         """The words that have asked for the request's reply."""
@@ -163,7 +172,7 @@ class Journal:
         """What was accepted and has no reply, in order of arrival."""
         rows = self._database.read(
             lambda db: db.execute(
-                "SELECT id, request, attempts, stops FROM command WHERE state != 'finished' ORDER BY seq"
+                "SELECT id, request, attempts, stops, publisher FROM command WHERE state != 'finished' ORDER BY seq"
             ).fetchall()
         )
         return [Stored(*row) for row in rows]
@@ -269,6 +278,11 @@ class Journal:
         row = self._database.read(lambda db: db.execute(query, (global_id,)).fetchone())
         return PendingUnplug(*row) if row else None
 
+    def unplugs_since(self) -> list[float]:
+        """When each guest that has not let go was asked to, in seconds since the epoch."""
+        query = "SELECT since FROM pending_unplug"
+        return [row[0] for row in self._database.read(lambda db: db.execute(query).fetchall())]
+
     def settle_unplug(self, global_id: str, event: str | None = None, body: bytes = b"") -> Outgoing | None:
         """Forget a pending unplug, and put out the event that says so, in one commit. Once: None if it was settled."""
 
@@ -311,11 +325,20 @@ class Journal:
     # outbox
 
     def due(self) -> list[Outgoing]:
-        """What was postponed, or put out before a restart, and may be published now, the oldest first."""
+        """What was postponed, or put out before a restart, and may be published now, the oldest first.
+
+        Nothing is postponed for more than 60 s: what seems to be was before the clock was set back.
+        """
         columns = "seq, exchange, routing_key, message_id, body, mandatory"
-        query = f"SELECT {columns} FROM outbox WHERE next_try <= ? ORDER BY seq"  # noqa: S608 - constants
+        query = f"SELECT {columns} FROM outbox WHERE next_try <= ?1 OR next_try > ?1 + 60 ORDER BY seq"  # noqa: S608 - constants
         rows = self._database.read(lambda db: db.execute(query, (time(),)).fetchall())
         return [Outgoing(*row) for row in rows]
+
+    def backlog(self) -> tuple[int, float | None]:
+        """How many messages are in the outbox, and when the oldest was put there, in seconds since the epoch."""
+        query = "SELECT count(*), min(created_at) FROM outbox"
+        count, oldest = self._database.read(lambda db: db.execute(query).fetchone())
+        return int(count), oldest
 
     def has_postponed(self) -> bool:
         """Whether anything waits to be tried again."""

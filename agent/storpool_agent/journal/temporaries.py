@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from storpool_agent.journal.database import Database
+from storpool_agent.journal.database import Stores
 
 USE = "use"
 """A volume or snapshot that a copy job reads or writes on this host, by its global id."""
@@ -27,7 +27,7 @@ class Temporary:
 class TemporaryRows:
     """Every method may raise JournalUnavailable; any thread may call any of them."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Stores) -> None:
         self._database = database
 
     def add(self, one: Temporary) -> None:

@@ -24,11 +24,17 @@ class SecondaryStorage:
     """Implements host.Secondary. Any thread may call any method, but not two at once for one file and owner."""
 
     def __init__(
-        self, settings: Secondary, scratch_dir: Path, *, mount_timeout_s: float = mounting.MOUNT_TIMEOUT_S
+        self,
+        settings: Secondary,
+        scratch_dir: Path,
+        *,
+        mount_timeout_s: float = mounting.MOUNT_TIMEOUT_S,
+        scratch_spare_bytes: int = 0,
     ) -> None:
         self.max_image_bytes = settings.max_image_bytes
         self._settings = settings
         self._scratch_dir = scratch_dir
+        self._scratch_spare_bytes = scratch_spare_bytes
         self._mount_timeout_s = mount_timeout_s
         self._mount_dir = os.path.realpath(settings.mount_dir)
         self._owners = Owners()
@@ -96,7 +102,7 @@ class SecondaryStorage:
             parts.remove(root, path)
 
     def scratch(self, owner: str) -> int:
-        return scratch.new(self._scratch_dir, owner)
+        return scratch.new(self._scratch_dir, owner, self._scratch_spare_bytes)
 
     def local_path(self, store: str, path: str) -> str:
         found = stores.find(store, self._settings)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import structlog
 from pydantic import SecretStr, ValidationError
 
-from storpool_agent import retry
+from storpool_agent import metrics, retry, tracing
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import AgentError, StorPoolBadAnswer, StorPoolUnauthorized
 from storpool_agent.storpool import refusals
@@ -45,6 +45,11 @@ class Query(Generic[T]):
     longest_s: float = CALL_S
 
     @property
+    def plain_name(self) -> str:
+        """Without its prefix."""
+        return self.name.rpartition("/")[2]
+
+    @property
     def path(self) -> str:
         argument = "" if self.argument is None else "/" + quote(self.argument, safe="~")
         return f"/ctrl/1.0/{self.name}{argument}"
@@ -67,14 +72,33 @@ class Api:
 
     def _call_once(self, query: Query[T], deadline: Deadline) -> T:
         began = monotonic()
+        outcome = "internal"
+        try:
+            answer = self._exchange(query, deadline)
+            outcome = "ok"
+        except AgentError as error:
+            outcome = error.code
+            raise
+        except Refusal:
+            outcome = "refused"
+            raise
+        finally:
+            metrics.storpool_answered(query.plain_name, outcome, monotonic() - began)
+        return answer
+
+    def _exchange(self, query: Query[T], deadline: Deadline) -> T:
+        began = monotonic()
+        span = tracing.call()
         headers = {
             "Authorization": f"Storpool v1:{self.token.get_secret_value()}",
             "User-Agent": "storpool-agent",
             "Content-Type": "application/json",
+            **({"traceparent": span.traceparent} if span else {}),
         }
         body = b"" if query.body is None else query.body.as_json()
         status, answer = exchange(self.address, Sent(query.name, query.method, query.path, headers, body), deadline)
-        log.debug("storpool answered", path=query.path, status=status, took_ms=round((monotonic() - began) * 1e3, 1))
+        took_ms = round((monotonic() - began) * 1e3, 1)
+        log.debug("storpool answered", path=query.path, status=status, took_ms=took_ms, **_call_id(span))
         return self._read(query, status, answer)
 
     def _read(self, query: Query[T], status: int, body: bytes) -> T:
@@ -111,3 +135,7 @@ class Api:
         """A proxy's page may show the request."""
         token = self.token.get_secret_value()
         return text.replace(token, "***") if token else text
+
+
+def _call_id(span: tracing.Span | None) -> dict[str, str]:
+    return {"call_span_id": span.span_id} if span else {}

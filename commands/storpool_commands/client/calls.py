@@ -35,6 +35,10 @@ class Call:
         self.carrier: object = None
         """The channel that took it last."""
 
+    def may_be_answered_by(self, host: str) -> bool:
+        """An id that another host has come to know is no way for it to answer."""
+        return self.host in {"", topology.ANY_HOST, host}
+
     @property
     def addressee(self) -> str:
         """For messages."""
@@ -82,10 +86,11 @@ class Calls:
     def deliver(self, request_id: UUID, reply: Reply) -> None:
         """Give a reply to who waits for it. A final one is kept for who may ask later; the first one counts."""
         with self._lock:
-            if isinstance(reply, Success | Failure):
-                self._remember(request_id, reply)
             waiting = list(self._waiting.get(request_id, ()))
-        for call in waiting:
+            heard = [call for call in waiting if call.may_be_answered_by(reply.host)]
+            if isinstance(reply, Success | Failure) and (heard or not waiting):
+                self._remember(request_id, reply)
+        for call in heard:
             call.inbox.put(reply)
 
     def _remember(self, request_id: UUID, reply: Success | Failure) -> None:

@@ -28,7 +28,7 @@ EVENTS_AT_ONCE = 200
 
 log = logging.getLogger(__name__)
 
-Arrival = tuple[Channel, int, bytes]
+Arrival = tuple[Channel, Basic.Deliver, bytes]
 
 
 class Subscription:
@@ -82,7 +82,7 @@ class Subscription:
         channel.basic_consume(queue, self._on_event, exclusive=True)
 
     def _on_event(self, channel: Channel, method: Basic.Deliver, _: BasicProperties, body: bytes) -> None:
-        self._arrived.put((channel, method.delivery_tag or 0, body))
+        self._arrived.put((channel, method, body))
 
     def _on_cancelled(self, _: Method[Any]) -> None:
         self._link.drop("the queue of events is gone")
@@ -99,13 +99,20 @@ class Subscription:
 
     def _run(self) -> None:
         while (arrival := self._arrived.get()) is not None and not self._closed:
-            channel, tag, body = arrival
-            self._call_back(body)
+            channel, method, body = arrival
+            self._call_back(method.routing_key, body)
+            tag = method.delivery_tag or 0
             self._link.submit(lambda channel=channel, tag=tag: _ack(channel, tag))  # type: ignore[misc]
 
-    def _call_back(self, body: bytes) -> None:
+    def _call_back(self, key: str, body: bytes) -> None:
+        """Of a routing key the broker verifies the first word: each host may only use its own."""
+        said_by = key.partition(".")[0]
         try:
-            self._callback(Event.model_validate_json(body))
+            event = Event.model_validate_json(body)
+            if event.source == f"/hosts/{said_by}":
+                self._callback(event)
+            else:
+                log.warning("an event of %s says that it is one of %s: it is ignored", said_by, event.source)
         except ValidationError as error:
             log.warning("an event cannot be read: %s", error)
         except Exception:

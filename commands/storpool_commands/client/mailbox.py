@@ -23,13 +23,21 @@ from storpool_commands.client.link import Link
 from storpool_commands.client.outbox import Outbox
 from storpool_commands.client.reasons import hopeless, reason
 from storpool_commands.envelope import parse_reply
+from storpool_commands.wire import REPLY_TO
 
 SETUP_TIMEOUT_S = 20.0  # a broker may answer a declaration never (RabbitMQ 3.10 after a kill)
 REPLIES_AT_ONCE = 500
+MAX_PREFIX = 30
+"""Of the 63 characters of the word that replies come back under: a dash and 32 more follow."""
 REPLY_QUEUE_EXPIRES_MS = 60 * 60 * 1000
 """A named reply queue that nobody reads goes after an hour; the hosts keep the replies for days."""
 
 log = logging.getLogger(__name__)
+
+
+def _prefix(login: str | None) -> str:
+    """A broker that is provisioned lets a login hear replies to its own name, and to what begins with it."""
+    return login if login is not None and REPLY_TO.fullmatch(login) and len(login) <= MAX_PREFIX else "mgmt"
 
 
 class Mailbox:
@@ -44,7 +52,7 @@ class Mailbox:
         self._link = link
         self._calls = calls
         self._durable = reply_to is not None
-        self._reply_to = reply_to or f"mgmt-{uuid4().hex}"
+        self._reply_to = reply_to or f"{_prefix(login)}-{uuid4().hex}"
         self._declare = declare
         self._channel: Channel | None = None
         self._ready = False
@@ -107,7 +115,11 @@ class Mailbox:
         except ValidationError as error:
             self._on_unreadable(properties, error)
         else:
-            if reply.id is not None:
+            # Of a routing key the broker verifies the first word: each host may only use its own.
+            said_by = method.routing_key.partition(".")[0]
+            if reply.host != said_by:
+                log.warning("a reply of %s says that it is one of %s: it is ignored", said_by, reply.host)
+            elif reply.id is not None:
                 self._calls.deliver(reply.id, reply)
         channel.basic_ack(method.delivery_tag or 0)
 

@@ -19,6 +19,8 @@ from agent_process import AgentProcess, Stack, running_stack
 from integration.agent.refusals import nothing_changes, refused
 from raw_client import RawClient, raw_client
 from small_disk import SmallDisk, small_disk
+from storpool_commands import topology
+from storpool_commands.control import Ping
 from storpool_commands.errors import ErrorCode
 from tcp_proxy import TcpProxy
 
@@ -77,19 +79,24 @@ def test_a_broker_that_is_away_for_a_while_is_waited_for() -> None:
             stack.storpool.detach(volume[1:])
 
 
-def test_a_journal_without_room_refuses_and_keeps_what_it_has() -> None:
+def test_while_the_journal_has_no_room_commands_wait_in_their_queue_and_what_runs_is_finished() -> None:
     with small_disk(size_mib=16) as disk, _stack_on(disk) as stack, raw_client(stack.amqp_url) as raw:
         volume = stack.create()
         stack.storpool.sim.fault({"kind": "delay", "seconds": 2}, query="VolumesReassignWait")
         running = raw.ask({"command": "connectPhysicalDisk", "volume": volume})
         _until(lambda: bool(stack.storpool.sim.requests("AttachmentsList")))
         disk.fill()
-        reply = _refused_in_the_end(raw, disk)
-        refused(reply, ErrorCode.JOURNAL_UNAVAILABLE, says=("journal", "free some space"))
-        assert raw.dead_letter().headers["code"] == ErrorCode.JOURNAL_UNAVAILABLE
+        sent = _until_full(stack, raw, disk)
+        waiting = _until_left_in_the_queue(stack, raw, sent)
+        assert stack.management.control(Ping(), host=stack.host).host == "kvm1"
+        assert raw.replies(waiting) == []
         disk.free()
         assert raw.reply(running)["status"] == "success"
-        assert raw.reply(raw.ask({"command": "ping"}))["status"] == "success"
+        assert raw.reply(waiting)["status"] == "success"
+        for reply in map(raw.reply, sent):
+            if reply["status"] == "failure":
+                refused(reply, ErrorCode.JOURNAL_UNAVAILABLE, says=("journal", "free some space"))
+        _until(lambda: bool(stack.agent.events("journal has room again")))
         raw.settle()
         assert raw.answered_twice() == {}
         stack.storpool.detach(volume[1:])
@@ -148,17 +155,29 @@ def _until(condition: Any) -> None:
         time.sleep(0.02)
 
 
-def _refused_in_the_end(raw: RawClient, disk: SmallDisk) -> dict[str, Any]:
-    """The journal's ballast, and what its write-ahead log has for use again, take some more commands."""
+def _until_full(stack: Stack, raw: RawClient, disk: SmallDisk) -> list[str]:
+    """What its write-ahead log has for use again takes some more commands; their ids."""
+    sent: list[str] = []
     for _ in range(40):
-        request_id = str(uuid4())
-        ping = json.dumps({"id": request_id, "protocol": 1, "body": {"command": "ping"}})
+        if stack.agent.events("journal full"):
+            return sent
+        sent.append(str(uuid4()))
+        ping = json.dumps({"id": sent[-1], "protocol": 1, "body": {"command": "ping"}})
         raw.publish(ping.ljust(500_000).encode())
-        reply = raw.reply(request_id)
-        if reply["status"] == "failure":
-            return reply
+        while not (raw.replies(sent[-1]) or stack.agent.events("journal full")):
+            raw.listen_for(0.05)
         disk.fill()
-    raise AssertionError("a full disk refused nothing")
+    raise AssertionError("a disk without room was not noticed")
+
+
+def _until_left_in_the_queue(stack: Stack, raw: RawClient, sent: list[str]) -> str:
+    """The first request that the agent does not take; those before, which it was quick enough for, are added."""
+    while True:
+        asked = raw.ask({"command": "ping"})
+        raw.listen_for(0.5)
+        if raw.waiting(topology.host_queue(stack.host)):
+            return asked
+        sent.append(asked)
 
 
 def _run(directory: Path, command: str = "run", **settings: Any) -> subprocess.CompletedProcess[str]:

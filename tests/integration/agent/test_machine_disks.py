@@ -24,6 +24,8 @@ from storpool_commands.errors import ErrorCode
 
 MIB = 1 << 20
 EVENT_TIMEOUT_S = 30.0
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def test_a_guest_that_lets_go_after_a_restart_of_the_agent_is_detached(stack: St
     guest.pause()
     with stack.management.events("*.attachment.detached", events.put):
         with pytest.raises(CommandFailed) as failure:
-            stack.call(DetachDisk(vm=guest.uuid, volume=volume, wait_guest_s=1))
+            stack.call(DetachDisk(vm=guest.uuid, volume=volume, wait_guest_s=1), traceparent=TRACEPARENT)
         assert (failure.value.code, failure.value.retry) == (ErrorCode.UNPLUG_PENDING, "retryable")
         assert stack.attachments(volume) == [(1, "rw")]
         assert stack.call(GetPhysicalDisk(volume=volume)).pending_unplug_vm == guest.uuid
@@ -95,6 +97,9 @@ def test_a_guest_that_lets_go_after_a_restart_of_the_agent_is_detached(stack: St
         guest.resume()
         event = events.get(timeout=EVENT_TIMEOUT_S)
     assert (event.subject, event.data["vm"]) == (volume.removeprefix("~"), guest.uuid)
+    detached = [one for one in stack.storpool.sim.requests("VolumesReassignWait") if "detach" in str(one["body"])]
+    told = (event.traceparent or "", detached[-1]["traceparent"])
+    assert {one.split("-")[1] for one in told} == {TRACE}
     assert stack.attachments(volume) == []
     assert stack.call(GetPhysicalDisk(volume=volume)).pending_unplug_vm is None
     guest.wait_until_gone("slow")

@@ -58,7 +58,7 @@ class StandInAgent:
         """Publish a reply to the sender of the first request, from any thread."""
         key = topology.reply_key(self.host, self.properties[0].reply_to or "")
         with pika.BlockingConnection(pika.URLParameters(self._url)) as connection:
-            connection.channel().basic_publish(topology.REPLIES, key, reply)
+            connection.channel().basic_publish(topology.REPLIES, key, self._own(reply))
 
     @property
     def ids(self) -> list[UUID]:
@@ -101,4 +101,8 @@ class StandInAgent:
         key = topology.reply_key(self.host, properties.reply_to or "")
         for reply in self._answer(request):
             sent = pika.BasicProperties(correlation_id=properties.correlation_id, delivery_mode=2)
-            channel.basic_publish(topology.REPLIES, key, reply, sent)
+            channel.basic_publish(topology.REPLIES, key, self._own(reply), sent)
+
+    def _own(self, reply: bytes) -> bytes:
+        """As this host says it, whichever it is."""
+        return reply.replace(b'"host":"kvm1"', f'"host":"{self.host}"'.encode(), 1)

@@ -205,5 +205,6 @@ def _reply_to_next(channel: BlockingChannel, queue: str) -> None:
         return bool(got)
 
     _wait_until(look)
-    reply = success({"id": got[0].message_id})
-    channel.basic_publish(topology.REPLIES, topology.reply_key("kvm1", got[0].reply_to or ""), reply)
+    host = queue.removesuffix("-small")
+    reply = success({"id": got[0].message_id}).replace(b'"host":"kvm1"', f'"host":"{host}"'.encode())
+    channel.basic_publish(topology.REPLIES, topology.reply_key(host, got[0].reply_to or ""), reply)

@@ -4,7 +4,6 @@
 
 import subprocess
 from pathlib import Path
-from time import monotonic
 
 SERVICES = Path(__file__).parents[3] / "scripts" / "services"
 NAMES = ["udev", "rabbitmq", "virtlogd", "libvirtd"]
@@ -12,16 +11,12 @@ COMMAND_TIMEOUT_S = 30.0
 BARE_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
-def test_starting_what_runs_changes_nothing_and_takes_a_second_at_most() -> None:
+def test_starting_what_runs_changes_nothing() -> None:
     before = services("status").stdout
-    took_s: list[float] = []
     for _ in range(3):
-        began = monotonic()
         started = services("start")
-        took_s.append(monotonic() - began)
         assert started.returncode == 0
-        assert started.stdout.startswith(before)
-    assert min(took_s) < 1.0
+        assert started.stdout.startswith(before), "the same processes, by their numbers"
 
 
 def test_status_is_one_line_a_service() -> None:

@@ -115,10 +115,10 @@ def test_a_pause_leaves_the_control_queue_and_ends_with_a_resume() -> None:
     channel = inbox.open()
     inbox.consumer._consume()
     assert set(channel.consuming) == {HOST_QUEUE, CONTROL_QUEUE}
-    inbox.consumer.pause(lambda: None)
+    inbox.consumer._pause(lambda: None)
     assert set(channel.consuming) == {CONTROL_QUEUE}
-    inbox.consumer.resume()
-    inbox.consumer.resume()
+    inbox.consumer._resume()
+    inbox.consumer._resume()
     assert set(channel.consuming) == {HOST_QUEUE, CONTROL_QUEUE}
 
 
@@ -128,7 +128,7 @@ def test_a_pause_has_come_when_what_had_arrived_is_handed_on() -> None:
     channel = inbox.open()
     inbox.consumer._consume()
     seen: list[int] = []
-    inbox.consumer.pause(lambda: seen.append(len(inbox.got)))
+    inbox.consumer._pause(lambda: seen.append(len(inbox.got)))
     source: Any = channel
     inbox.consumer._deliver(source, _tagged(1), BasicProperties(), b"1", control=False)
     assert seen == []
@@ -136,7 +136,7 @@ def test_a_pause_has_come_when_what_had_arrived_is_handed_on() -> None:
     answered(None)
     assert seen == [1]
     assert channel.acked == [(1, True)]
-    inbox.consumer.pause(lambda: seen.append(2))
+    inbox.consumer._pause(lambda: seen.append(2))
     assert seen == [1, 2]
 
 
@@ -144,21 +144,21 @@ def test_a_pause_outlives_its_connection() -> None:
     inbox = Inbox()
     inbox.open()
     inbox.consumer._consume()
-    inbox.consumer.pause(lambda: None)
+    inbox.consumer._pause(lambda: None)
     inbox.consumer._lost()
     after = inbox.open()
     inbox.consumer._consume()
     assert set(after.consuming) == {CONTROL_QUEUE}
-    inbox.consumer.resume()
+    inbox.consumer._resume()
     assert set(after.consuming) == {HOST_QUEUE, CONTROL_QUEUE}
 
 
 def test_a_pause_and_a_resume_without_a_connection_are_kept_for_the_next() -> None:
     inbox = Inbox()
     seen: list[str] = []
-    inbox.consumer.pause(lambda: seen.append("paused"))
+    inbox.consumer._pause(lambda: seen.append("paused"))
     assert seen == ["paused"]
-    inbox.consumer.resume()
+    inbox.consumer._resume()
     after = inbox.open()
     inbox.consumer._consume()
     assert set(after.consuming) == {HOST_QUEUE, CONTROL_QUEUE}
@@ -170,20 +170,20 @@ def test_a_pause_is_one_of_the_queue_of_all_hosts_too() -> None:
     inbox.consumer._consume()
     assert set(shared.consuming) == {"storpool.any"}
     seen: list[str] = []
-    inbox.consumer.pause(lambda: seen.append("paused"))
+    inbox.consumer._pause(lambda: seen.append("paused"))
     assert shared.consuming == {}
     for answered in (*channel.cancelled.values(), *shared.cancelled.values()):
         assert seen == []
         answered(None)
     assert seen == ["paused"]
-    inbox.consumer.resume()
-    inbox.consumer.resume()
+    inbox.consumer._resume()
+    inbox.consumer._resume()
     assert set(shared.consuming) == {"storpool.any"}
 
 
 def test_a_host_that_is_paused_while_it_connects_takes_nothing_and_is_connected_all_the_same() -> None:
     inbox = Inbox()
-    inbox.consumer.pause(lambda: None)
+    inbox.consumer._pause(lambda: None)
     connected: list[object] = []
     shared = inbox.open_shared(connected.append)
     assert (shared.consuming, connected) == ({}, [None])
@@ -213,3 +213,79 @@ def _tagged(tag: int) -> Basic.Deliver:
     method = Basic.Deliver()
     method.delivery_tag = tag
     return method
+
+
+def test_commands_are_held_until_the_last_reason_is_gone() -> None:
+    inbox = Inbox()
+    inbox.consumer.hold("full")
+    channel = inbox.open()
+    inbox.consumer._consume()
+    inbox.consumer.link.ready()
+    assert set(channel.consuming) == {CONTROL_QUEUE}
+    inbox.consumer._pause(lambda: None)
+    inbox.consumer.release("full")
+    inbox.consumer._follow()
+    assert set(channel.consuming) == {CONTROL_QUEUE}
+    inbox.consumer._resume()
+    assert set(channel.consuming) == {HOST_QUEUE, CONTROL_QUEUE}
+    inbox.consumer.hold("full")
+    inbox.consumer._follow()
+    assert set(channel.consuming) == {CONTROL_QUEUE}
+
+
+def test_what_is_released_while_the_link_is_set_up_is_taken_when_it_is_ready() -> None:
+    inbox = Inbox()
+    inbox.consumer.hold("full")
+    channel = inbox.open()
+    inbox.consumer._consume()
+    assert set(channel.consuming) == {CONTROL_QUEUE}
+    inbox.consumer._held.discard("full")  # nobody has told the link yet
+    inbox.consumer._consuming({CONTROL_QUEUE}, CONTROL_QUEUE, None)
+    assert set(channel.consuming) == {HOST_QUEUE, CONTROL_QUEUE}
+
+
+def test_an_agent_that_stops_takes_nothing_any_more() -> None:
+    inbox = Inbox()
+    channel = inbox.open()
+    inbox.consumer.link.ready()
+    inbox.consumer.hold("full")
+    channel.is_open = False
+    inbox.consumer._cancel()
+    channel.is_open = True
+    inbox.consumer.release("full")
+    inbox.consumer._follow()
+    assert channel.consuming == {}
+
+
+def test_a_pause_that_loses_its_connection_has_come() -> None:
+    inbox = Inbox()
+    channel = inbox.open()
+    inbox.consumer._consume()
+    seen: list[str] = []
+    inbox.consumer._pause(lambda: seen.append("paused"))
+    assert seen == []
+    inbox.consumer._lost()
+    assert seen == ["paused"]
+    for answered in channel.cancelled.values():
+        answered(None)
+    assert seen == ["paused"]
+
+
+def test_a_resume_while_the_link_is_set_up_takes_the_queue_once() -> None:
+    inbox = Inbox()
+    inbox.consumer._pause(lambda: None)
+    channel = inbox.open()
+    inbox.consumer._resume()
+    assert channel.consuming == {}
+    inbox.consumer._consume()
+    assert set(channel.consuming) == {HOST_QUEUE, CONTROL_QUEUE}
+    assert len(set(channel.consuming.values())) == 2
+
+
+def test_a_pause_without_a_thread_of_the_link_is_kept_for_it() -> None:
+    inbox = Inbox()
+    seen: list[str] = []
+    inbox.consumer.pause(lambda: seen.append("paused"))
+    assert (seen, inbox.consumer.held) == ([], frozenset())
+    inbox.consumer.link._run_errands()
+    assert (seen, inbox.consumer.held) == (["paused"], frozenset({"drain"}))

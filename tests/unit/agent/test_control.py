@@ -4,26 +4,47 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from fake_host import FakeHost
+from fake_outbox import FakeOutbox
 from storpool_agent import logs
+from storpool_agent.bus.publisher import Message
 from storpool_agent.control import Control
 from storpool_agent.deadline import Deadline
+from storpool_agent.domains.model import Disk
+from storpool_agent.drift_watch import DriftWatch
 from storpool_agent.errors import LibvirtUnavailable
+from storpool_agent.handlers.temporaries import pair
 from storpool_agent.jobs import Jobs
-from storpool_agent.journal.journal import Journal
+from storpool_agent.journal.journal import Arrival, Journal, PendingUnplug
+from storpool_agent.journal.overview import Overview
+from storpool_agent.journal.temporaries import Temporary
 from storpool_agent.lanes import Lane
 from storpool_commands.catalogue import ControlCommand
-from storpool_commands.control import Drain, GetDriftReport, ListAttachments, ListCommands, Ping, SetLogLevel
-from storpool_commands.envelope import ControlRequest, Failure, Success
+from storpool_commands.control import (
+    CancelCommand,
+    Drain,
+    Drained,
+    GetDriftReport,
+    ListAttachments,
+    ListCommands,
+    Ping,
+    QueryCommand,
+    SetLogLevel,
+)
+from storpool_commands.disks import ConnectPhysicalDisk
+from storpool_commands.envelope import ControlRequest, Failure, Request, Success
 from storpool_commands.errors import ErrorCode
 
 WAIT_S = 5.0
+STATE_DIR = Path("/var/lib/storpool-agent")
 
 
 class FakeGate:
@@ -41,15 +62,24 @@ class FakeGate:
         self.open = True
 
 
+class Unheard:
+    """Where events go that no test here looks at."""
+
+    def publish(self, *messages: Message) -> None:
+        pass
+
+
 class Desk:
     """The control commands over fakes."""
 
     def __init__(self, journal: Journal) -> None:
         self.fakes = FakeHost(journal)
         self.lane = Lane("control", 1)
-        outbox: Any = None
+        outbox: Any = FakeOutbox()
         self.jobs = Jobs(self.fakes.host, journal, outbox, self.lane, self.lane)
-        self.control = Control(self.fakes.host, journal, self.jobs, self.lane)
+        drift = DriftWatch(self.fakes.host, journal, Unheard(), 0)
+        overview = Overview(journal._database)
+        self.control = Control(self.fakes.host, journal, overview, self.jobs, self.lane, drift, STATE_DIR)
         self.gate = FakeGate()
         self.control.gate = self.gate
         self.answered = threading.Condition()
@@ -58,7 +88,7 @@ class Desk:
         self.lane.start()
 
     def ask(self, command: ControlCommand) -> None:
-        self.control.answer(ControlRequest(id=uuid4(), protocol=1, body=command), self._say)
+        self.control.answer(ControlRequest(id=uuid4(), protocol=1, body=command), self._say, "cloud")
 
     def reply(self, command: ControlCommand) -> Any:
         """The result or the failure."""
@@ -67,6 +97,13 @@ class Desk:
         with self.answered:
             assert self.answered.wait_for(lambda: len(self.replies) > before, WAIT_S)
         reply, _ = self.replies[before]
+        return reply.result if isinstance(reply, Success) else reply
+
+    def next_reply(self) -> Any:
+        """The result or the failure that is there, or comes."""
+        with self.answered:
+            assert self.answered.wait_for(lambda: bool(self.replies), WAIT_S)
+            reply, _ = self.replies.pop(0)
         return reply.result if isinstance(reply, Success) else reply
 
     def _say(self, reply: Success | Failure) -> None:
@@ -115,6 +152,20 @@ def test_what_asks_others_keeps_nobody_waiting(desk: Desk, command: ControlComma
     with desk.answered:
         assert desk.answered.wait_for(lambda: len(desk.replies) == 2, WAIT_S)
     assert desk.replies[1][1] == "control_0"
+
+
+def test_what_changes_something_is_ended_in_the_log_and_questions_are_not(desk: Desk) -> None:
+    unknown = uuid4()
+    with capture_logs([merge_contextvars]) as lines:
+        for command in (Ping(), QueryCommand(id=unknown), SetLogLevel(level="info"), Drain(on=False)):
+            desk.ask(command)
+        desk.ask(CancelCommand(id=unknown))
+    ends = [line for line in lines if line.get("audit")]
+    assert [(line["event"], line["command"], line["publisher"], line.get("code")) for line in ends] == [
+        ("done", "setLogLevel", "cloud", None),
+        ("done", "drain", "cloud", None),
+        ("failed", "cancelCommand", "cloud", ErrorCode.UNKNOWN_REQUEST),
+    ]
 
 
 def test_attachments_are_those_of_this_host(desk: Desk) -> None:
@@ -174,11 +225,59 @@ def test_a_drain_is_answered_when_nothing_more_comes(desk: Desk) -> None:
     desk.ask(Drain(on=True))
     assert (desk.gate.open, desk.replies) == (False, [])
     desk.gate.waiting[0]()
-    ((reply, _),) = desk.replies
-    assert isinstance(reply, Success)
-    assert reply.result.model_dump() == {"command": "drain", "draining": True, "unfinished": 0}
-    assert not desk.reply(Drain(on=False)).draining
+    assert desk.next_reply() == Drained(draining=True, quiet=True, unfinished=0, attachments=[])
+    assert desk.reply(Drain(on=False)) == Drained(draining=False, quiet=False, unfinished=0)
     assert desk.gate.open
+
+
+def drained(desk: Desk) -> Drained:
+    desk.ask(Drain(on=True))
+    desk.gate.waiting.pop()()
+    return desk.next_reply()  # type: ignore[no-any-return]
+
+
+def test_a_drain_says_what_a_maintenance_would_disturb(desk: Desk, journal: Journal) -> None:
+    used, left = desk.fakes.storpool.add(), desk.fakes.storpool.add()
+    for volume in (used, left):
+        desk.fakes.storpool.attach_elsewhere(volume, client=1)
+    path = desk.fakes.devices.link(used.global_id)
+    disk = Disk(path, "s", "ua-1", "virtio", "rw", "none", None, "unmap", live=True, config=True)
+    vm = desk.fakes.machine(live={"vdb": disk}, config={"vdb": disk}).uuid
+    journal.expect_unplug(PendingUnplug("a.b.c", vm, "request-1"))
+    journal.temporaries.add(Temporary("request-2", "mirror", pair(vm, "/new")))
+    told = drained(desk)
+    assert not told.quiet
+    assert [(one.global_id, one.vms) for one in told.attachments or []] == [(used.global_id, [vm])]
+    assert [(one.global_id, one.vm, one.request) for one in told.pending_unplugs] == [("a.b.c", vm, "request-1")]
+    assert [(one.vm, one.path, one.request) for one in told.mirrors] == [(vm, "/new", "request-2")]
+
+
+def test_a_drain_names_what_runs_and_what_waits(desk: Desk, journal: Journal) -> None:
+    running, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        running.set()
+        free.wait(WAIT_S)
+
+    desk.lane.resize(2)
+    desk.jobs.alongside(frozenset({"volume:a.b.c"}), hold)
+    assert running.wait(WAIT_S)
+    request = Request(id=uuid4(), protocol=1, body=ConnectPhysicalDisk(volume="~a.b.c"))
+    journal.accept([Arrival(str(request.id), "connectPhysicalDisk", b"{}", None, None)])
+    desk.jobs.submit(request)
+    told = drained(desk)
+    assert [(one.id, one.body_command, one.state) for one in told.commands] == [
+        (request.id, "connectPhysicalDisk", "queued")
+    ]
+    assert (told.unfinished, told.quiet) == (1, False)
+    desk.jobs.cancel(str(request.id))
+    free.set()
+
+
+def test_a_drain_is_answered_also_when_storpool_and_libvirt_do_not(desk: Desk) -> None:
+    desk.fakes.domains.fail("below", LibvirtUnavailable("libvirt is down"))
+    told = drained(desk)
+    assert (told.draining, told.quiet, told.attachments, told.not_known) == (True, False, None, "libvirt is down")
 
 
 def test_the_level_of_the_log_is_set_and_told(desk: Desk) -> None:

@@ -13,12 +13,14 @@ import pytest
 
 from copy_scene import CONTENTS, SCENES, TARGET, Killed, Life, Scene
 from fake_outbox import FakeOutbox
+from storpool_agent.backlog import Backlog
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import JournalUnavailable
 from storpool_agent.job import MAX_ATTEMPTS
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Arrival, Journal
 from storpool_agent.lanes import Lane
+from storpool_agent.tally import tally
 from storpool_commands.catalogue import Command
 from storpool_commands.copies import BackupSnapshot
 from storpool_commands.disks import ConnectPhysicalDisk, DisconnectPhysicalDisk
@@ -332,3 +334,56 @@ def test_a_worker_outlives_leftovers_that_it_cannot_take_away(office: Office, mo
     assert (reply["code"], reply["sideEffects"]) == (ErrorCode.CRASH_LOOP, "partial")
     office.scene.sweep()
     assert office.scene.state() == office.scene.before
+
+
+def test_a_copy_too_many_is_refused_at_once_and_what_was_accepted_is_not(office: Office) -> None:
+    prepared(office)
+    office.jobs.max_queued_copies = 2
+    free = office.keep_bulk_busy()
+    commands = [BackupSnapshot(snapshot=f"s{n}", target=TARGET) for n in range(3)]
+    office.submit(commands[0])
+    recovered = Request(id=uuid4(), protocol=1, body=commands[1])
+    office.scene.journal.accept([Arrival(str(recovered.id), commands[1].command, b"{}", None, None)])
+    office.jobs.submit(recovered, 1, recovered=True)
+    assert office.jobs.unfinished()
+    refused = office.reply(office.submit(commands[2]))
+    assert (refused["code"], refused["retry"], refused["sideEffects"]) == (
+        ErrorCode.HOST_OVERLOADED,
+        "retryable",
+        "none",
+    )
+    assert refused["facts"]["queued"] == 2
+    assert len(office.jobs.unfinished()) == 2
+    free.set()
+
+
+def test_what_waits_and_for_how_long_is_counted_by_lane(office: Office) -> None:
+    prepared(office)
+    free = office.keep_bulk_busy()
+    for n in range(2):
+        office.submit(BackupSnapshot(snapshot=f"s{n}", target=TARGET))
+    jobs = office.jobs.unfinished()
+    counted = tally(jobs, jobs[0].queued_at + 30)
+    assert (counted.bulk.running, counted.bulk.queued, counted.bulk.oldest_s) == (0, 2, 30)
+    assert (counted.fast.running, counted.fast.queued, counted.fast.oldest_s) == (0, 0, 0)
+    free.set()
+
+
+def test_copies_that_wait_keep_no_command_in_the_queue(office: Office) -> None:
+    prepared(office)
+    free = office.keep_bulk_busy()
+    office.submit(BackupSnapshot(snapshot="s", target=TARGET))
+    backlog = Backlog(office.jobs, 1)
+    assert not backlog.is_over(again=False)
+    blocked = threading.Event()
+
+    def block() -> None:
+        blocked.wait(WAIT_S)
+
+    office.fast.put(block)
+    office.submit(ConnectPhysicalDisk(volume="~a.b.c"))
+    assert (backlog.is_over(again=False), backlog.is_over(again=True)) == (True, True)
+    backlog.max_queued = 10
+    assert not backlog.is_over(again=True)
+    blocked.set()
+    free.set()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from storpool_agent.errors import JournalUnavailable
+from storpool_agent.journal import database as journal_database
 from storpool_agent.journal import schema
 from storpool_agent.journal.database import BALLAST_BYTES, Database
 from storpool_agent.journal.schema import SCHEMA_VERSION
@@ -176,3 +177,52 @@ def fresh_directory(tmp_path: Path) -> Path:
 def tables(database: Database) -> set[tuple[str, str]]:
     query = "SELECT name, sql FROM sqlite_schema"
     return set(database.read(lambda db: db.execute(query).fetchall()))
+
+
+def test_a_journal_that_was_just_written_is_well_without_a_commit(database: Database) -> None:
+    database.write(fence("a"))  # type: ignore[arg-type]
+    commits = traced(database)
+    assert database.trouble() is None
+    assert commits == []
+
+
+def test_one_that_was_not_written_for_long_is_written_to_know(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_database, "FRESH_S", -1.0)
+    commits = traced(database)
+    assert database.trouble() is None
+    assert commits == ["COMMIT"]
+    assert database.read(lambda db: db.execute("PRAGMA user_version").fetchone()) == (SCHEMA_VERSION,)
+
+
+def test_trouble_is_told_until_a_commit_succeeds(tmp_path: Path, database: Database) -> None:
+    database._writer.execute("PRAGMA query_only = ON")
+    with pytest.raises(JournalUnavailable):
+        database.write(fence("a"))  # type: ignore[arg-type]
+    told = database.trouble()
+    assert told is not None
+    assert told.startswith(f"journal {tmp_path}/journal.db: ")
+    database._writer.execute("PRAGMA query_only = OFF")
+    assert database.trouble() is None
+
+
+def test_who_asks_does_not_wait_for_a_commit_that_hangs(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_database, "PATIENCE_S", 0.01)
+    with database._write_lock:
+        told = database.trouble()
+    assert told is not None
+    assert "a commit takes longer" in told
+
+
+def test_the_files_sizes_are_told(tmp_path: Path, database: Database) -> None:
+    assert set(database.sizes()) == {"journal.db", "journal.db-wal", "ballast"}
+    (tmp_path / "ballast").unlink()
+    assert set(database.sizes()) == {"journal.db", "journal.db-wal"}
+    assert all(database.sizes().values())
+
+
+def traced(database: Database) -> list[str]:
+    commits: list[str] = []
+    database._writer.set_trace_callback(lambda text: commits.append(text) if text == "COMMIT" else None)
+    return commits

@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each kind of drift, and what is none."""
 
+import shlex
 from collections.abc import Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, get_args
 
+import click
 import pytest
 
 from storpool_agent.devices.model import Device
@@ -13,13 +16,19 @@ from storpool_agent.drift import drifts, lasting
 from storpool_agent.journal.journal import PendingUnplug
 from storpool_agent.picture import Link, Picture, UsedDisk
 from storpool_agent.storpool.model import Attachment
+from storpool_commands import catalogue
+from storpool_commands.client.cli import fields
+from storpool_commands.client.cli.app import subcommand_name
 from storpool_commands.control import Drift
 from storpool_commands.disks import Mode
+from unit.commands.samples import wire_name
 
 GID = "d.n.a1"
 PATH = f"/dev/storpool-byid/{GID}"
 VM = Domain("0c8e2a5e-6f6c-4f0a-8f7a-0d3c1d7a9c11", "vm1", running=True, persistent=True)
 OUR_ID = 1
+THEN, NOW = datetime(2026, 11, 27, 12, tzinfo=UTC), datetime(2026, 11, 27, 13, tzinfo=UTC)
+COMMANDS = get_args(get_args(catalogue.Command)[0])
 
 
 def attached(client: int = OUR_ID, mode: Mode = "rw") -> Attachment:
@@ -41,7 +50,7 @@ def found(
     unplugs: Sequence[PendingUnplug] = (),
 ) -> list[tuple[str, str | None, str | None, str | None]]:
     picture = Picture(OUR_ID, attachments, links or {}, disks, unplugs)
-    return [(one.kind, one.global_id, one.path, one.vm) for one in drifts(picture)]
+    return [(one.kind, one.global_id, one.path, one.vm) for one in drifts(picture, THEN)]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +120,7 @@ def test_a_guest_that_was_asked_to_let_go_is_told_once() -> None:
 def test_two_that_write() -> None:
     expected = [("two-writers", GID, PATH, VM.uuid)]
     assert found([attached(), attached(2)], linked(), [used()]) == expected
-    (told,) = drifts(Picture(OUR_ID, [attached(3), attached(), attached(2)], linked(), [used()], ()))
+    (told,) = drifts(Picture(OUR_ID, [attached(3), attached(), attached(2)], linked(), [used()], ()), THEN)
     assert "client 2, 3" in told.detail
 
 
@@ -120,11 +129,72 @@ def test_all_that_is_wrong_is_told_the_worst_first() -> None:
     assert kinds == ["two-writers", "wrong-mode", "not-used"]
 
 
-def drift(kind: Any, path: str | None = PATH, detail: str = "") -> Drift:
-    return Drift(kind=kind, global_id=GID, path=path, vm=None, detail=detail)
+def drift(kind: Any, path: str | None = PATH, detail: str = "", seen: datetime = THEN) -> Drift:
+    return Drift(
+        kind=kind, global_id=GID, path=path, vm=None, detail=detail, first_seen=seen, evidence=[], repair="virsh list"
+    )
 
 
-def test_what_was_not_there_a_moment_ago_is_not_told() -> None:
+def test_what_was_not_there_a_moment_ago_is_not_told_and_what_was_is_as_old() -> None:
     earlier = [drift("not-used", detail="then"), drift("no-device")]
-    later = [drift("not-used", detail="now"), drift("wrong-mode"), drift("no-device", None)]
-    assert lasting(earlier, later) == [later[0]]
+    later = [drift("not-used", detail="now", seen=NOW), drift("wrong-mode"), drift("no-device", None)]
+    assert lasting(earlier, later) == [drift("not-used", detail="now", seen=THEN)]
+
+
+def test_the_evidence_is_what_each_side_says() -> None:
+    (told,) = drifts(Picture(OUR_ID, [attached(), attached(2)], linked(), [used()], ()), THEN)
+    assert told.evidence == [
+        "StorPool: attached rw to client 1, this host",
+        "StorPool: attached rw to client 2",
+        f"kernel: {PATH} leads to /dev/sp-1, rw",
+        f"libvirt: disk vdb of vm1 (running), rw, {PATH}",
+    ]
+    (told,) = drifts(Picture(OUR_ID, (), {}, [used(global_id=None, path="/dev/storpool/gone")], ()), THEN)
+    assert told.evidence == ["libvirt: disk vdb of vm1 (running), rw, /dev/storpool/gone"]
+    (told, _) = drifts(Picture(OUR_ID, [attached()], linked(None, there=False), (), ()), THEN)
+    assert told.evidence == [
+        "StorPool: attached rw to client 1, this host",
+        f"kernel: no link {PATH}",
+        "libvirt: no machine has it",
+    ]
+
+
+PENDING = PendingUnplug(GID, VM.uuid, "request-1")
+BROKEN = {
+    "two-writers-with-a-machine": Picture(OUR_ID, [attached(), attached(2)], linked(), [used()], (), host="kvm1"),
+    "two-writers-without": Picture(OUR_ID, [attached(), attached(2)], linked(), (), (), host="kvm1"),
+    "a-disk-not-attached": Picture(OUR_ID, (), {}, [used("ro")], (), host="kvm1"),
+    "a-link-not-attached": Picture(OUR_ID, (), linked(), (), (), host="kvm1"),
+    "no-device": Picture(OUR_ID, [attached()], linked(None), [used()], (), host="kvm1"),
+    "a-device-of-another-mode": Picture(OUR_ID, [attached()], linked("ro"), [used()], (), host="kvm1"),
+    "a-disk-of-another-mode": Picture(OUR_ID, [attached()], linked(), [used("ro")], (), host="kvm1"),
+    "an-unplug": Picture(OUR_ID, [attached()], linked(), [used()], [PENDING], host="kvm1"),
+    "not-used": Picture(OUR_ID, [attached()], linked(), (), (), host="kvm1"),
+    "a-snapshot": Picture(OUR_ID, [Attachment(GID, OUR_ID, "ro", snapshot=True)], linked("ro"), (), (), host="kvm1"),
+}
+
+
+@pytest.mark.parametrize("picture", BROKEN.values(), ids=BROKEN)
+def test_a_repair_is_a_command_that_there_is(picture: Picture) -> None:
+    """Written as a person would have to: the subcommand is one, its options make a command of the wire."""
+    for told in drifts(picture, THEN):
+        for line in told.repair.split(" && "):
+            words = shlex.split(line)
+            if words[0] == "storpool":
+                assert words == ["storpool", "detach", "volume", f"~{GID}", "client", "2"]
+                continue
+            assert words[:3] == ["storpool-ctl", "--host", "kvm1"]
+            [model] = [each for each in COMMANDS if subcommand_name(wire_name(each)) == words[3]]
+            made = click.Command(words[3], params=list(fields.options(model))).make_context(words[3], words[4:])
+            assert fields.made(model, made.params)
+
+
+def test_the_other_writer_is_detached_where_a_machine_runs_with_the_volume_here() -> None:
+    here, elsewhere = (drifts(BROKEN[f"two-writers-{name}"], THEN)[0].repair for name in ("with-a-machine", "without"))
+    assert here == f"storpool detach volume ~{GID} client 2"
+    assert elsewhere == f"storpool-ctl --host kvm1 disconnect-physical-disk --volume ~{GID}"
+
+
+def test_a_disk_that_nobody_knows_is_to_be_looked_at() -> None:
+    (told,) = drifts(Picture(OUR_ID, (), {}, [used(global_id=None, path="/dev/storpool/gone")], ()), THEN)
+    assert told.repair == f"virsh domblklist {VM.uuid}"

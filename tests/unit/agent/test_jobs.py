@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
+from structlog.contextvars import bound_contextvars, merge_contextvars
+from structlog.testing import capture_logs
 
 from fake_host import FakeHost
 from fake_outbox import FakeOutbox
@@ -48,10 +50,18 @@ class Office:
     def keep_busy(self) -> None:
         self.lane.put(self._wait_until_free)
 
-    def submit(self, command: Command = CREATE, *, attempts: int = 0, recovered: bool = False, **envelope: Any) -> str:
+    def submit(
+        self,
+        command: Command = CREATE,
+        *,
+        attempts: int = 0,
+        recovered: bool = False,
+        publisher: str | None = None,
+        **envelope: Any,
+    ) -> str:
         request = Request(id=uuid4(), protocol=1, body=command, **envelope)
-        self.journal.accept([Arrival(str(request.id), command.command, b"{}", None, "mgmt")])
-        self.jobs.submit(request, attempts, recovered=recovered)
+        self.journal.accept([Arrival(str(request.id), command.command, b"{}", publisher, "mgmt")])
+        self.jobs.submit(request, attempts, recovered=recovered, publisher=publisher)
         return str(request.id)
 
     def _wait_until_free(self) -> None:
@@ -125,6 +135,37 @@ def test_a_request_that_cannot_be_noted_as_started_is_not_run(office: Office, mo
     assert (reply["code"], reply["steps"]) == (ErrorCode.JOURNAL_UNAVAILABLE, [])
 
 
+def ended(lines: list[Any]) -> list[tuple[Any, ...]]:
+    """What an audit reads of how requests ended."""
+    names = ("event", "request", "command", "publisher", "code")
+    return [tuple(line.get(name) for name in names) for line in lines if line.get("audit")]
+
+
+def test_how_a_request_ended_is_in_the_log_with_who_had_asked(office: Office) -> None:
+    with capture_logs([merge_contextvars]) as lines:
+        done = office.submit(publisher="cloud")
+        failed = office.submit(ConnectPhysicalDisk(volume="~a.b.c"), publisher="backup")
+        office.outbox.replies(2)
+    assert ended(lines) == [
+        ("done", done, "createVolume", "cloud", None),
+        ("failed", failed, "connectPhysicalDisk", "backup", ErrorCode.VOLUME_NOT_FOUND),
+    ]
+
+
+def test_so_is_one_that_is_never_run(office: Office) -> None:
+    with capture_logs([merge_contextvars]) as lines:
+        late = office.submit(deadline=datetime.now(UTC) - timedelta(seconds=1), publisher="cloud")
+        office.outbox.replies(1)
+        office.keep_busy()
+        cancelled = office.submit(publisher="backup")
+        with bound_contextvars(request="that of the cancel", command="cancelCommand", publisher="admin"):
+            office.jobs.cancel(cancelled)
+    assert ended(lines) == [
+        ("failed", late, "createVolume", "cloud", ErrorCode.DEADLINE_PASSED),
+        ("failed", cancelled, "createVolume", "backup", ErrorCode.CANCELLED),
+    ]
+
+
 def test_an_unknown_request_is_not_cancelled(office: Office) -> None:
     assert office.jobs.cancel(str(uuid4())) is None
 
@@ -163,15 +204,15 @@ def test_what_is_not_finished_is_counted(office: Office) -> None:
     office.keep_busy()
     cancelled = office.submit()
     office.submit(ConnectPhysicalDisk(volume="~a.b.c"))
-    assert office.jobs.unfinished() == 2
+    assert len(office.jobs.unfinished()) == 2
     office.jobs.cancel(cancelled)
-    assert office.jobs.unfinished() == 1
+    assert len(office.jobs.unfinished()) == 1
     office.free.set()
     office.outbox.replies(2)
     done = threading.Event()
     office.jobs.alongside(frozenset({"volume:a.b.c"}), done.set)
     assert done.wait(WAIT_S)
-    assert office.jobs.unfinished() == 0
+    assert len(office.jobs.unfinished()) == 0
 
 
 def test_a_dry_run_changes_nothing(office: Office) -> None:

@@ -169,3 +169,36 @@ def test_only_what_the_broker_keeps_can_be_dropped(journal: Journal) -> None:
     journal.drop(["a", "b", "own"])
     assert [stored.id for stored in journal.unfinished()] == ["c", "own"]
     assert journal.record("b") is not None
+
+
+def test_the_outbox_s_length_and_age_are_told(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert journal.backlog() == (0, None)
+    now = time()
+    for age, word in ((60, "a"), (30, "b")):
+        monkeypatch.setattr(journal_module, "time", lambda age=age: now - age)
+        accept(journal, arrival(word))
+        journal.finish(word, b"{}")
+    assert journal.backlog() == (2, now - 60)
+
+
+def test_how_long_guests_are_waited_for_is_told(journal: Journal) -> None:
+    assert journal.unplugs_since() == []
+    before = time()
+    journal.expect_unplug(PendingUnplug("a.b.c", "vm", "1"))
+    (since,) = journal.unplugs_since()
+    assert before <= since <= time()
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"traceparent": "00-1-2-01", "body": {}}', "00-1-2-01"),
+        (b'{"body": {}}', None),
+        (b'{"traceparent": null}', None),
+    ],
+    ids=["one", "none", "null"],
+)
+def test_a_requests_trace_is_remembered_with_it(journal: Journal, body: bytes, told: str | None) -> None:
+    accept(journal, arrival("1", body))
+    assert journal.traceparent("1") == told
+    assert journal.traceparent("2") is None

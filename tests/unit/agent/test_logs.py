@@ -61,6 +61,29 @@ def test_a_logger_that_has_been_used_follows_the_level(stream: io.StringIO) -> N
     assert [(line["event"], line["at"]) for line in logged(stream)] == [("log", "debug"), ("bound", "debug")] * 2
 
 
+def test_who_asked_for_what_stays_in_the_log_whatever_level_a_command_sets(stream: io.StringIO) -> None:
+    logs.configure(Log(format="json", level="info"), stream)
+    log = structlog.get_logger()
+    logs.set_level("error")
+    log.info("accepted", audit=True)
+    log.info("said")
+    log.debug("never said", audit=True)
+    assert [line["event"] for line in logged(stream)] == ["accepted"]
+
+
+def test_the_settings_may_leave_it_out(stream: io.StringIO) -> None:
+    logs.configure(Log(format="json", level="warning"), stream)
+    structlog.get_logger().info("accepted", audit=True)
+    assert logged(stream) == []
+
+
+def test_what_came_from_outside_is_cut(stream: io.StringIO) -> None:
+    logs.configure(Log(format="json", level="info"), stream)
+    structlog.get_logger().info("event", text="x" * 10_000, args={"volumes": ["~a.b.c"] * 10_000})
+    (line,) = logged(stream)
+    assert {name: len(line[name]) for name in ("text", "args")} == dict.fromkeys(("text", "args"), logs.MAX_FIELD + 3)
+
+
 def test_libraries_follow_the_level_and_are_never_chatty(stream: io.StringIO) -> None:
     logs.configure(Log(format="json", level="error"), stream)
     library = logging.getLogger("some.library")

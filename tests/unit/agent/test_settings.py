@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """agent.toml, the environment over it, and secrets that are not shown."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from storpool_agent import settings as settings_module
 from storpool_agent.settings import (
@@ -12,10 +14,12 @@ from storpool_agent.settings import (
     SettingsInvalid,
     broker_address,
     effective,
+    listen_address,
     load,
     login,
     read_secret,
     storpool_access,
+    tls_context,
 )
 from storpool_agent.storpool_conf import StorPoolConf
 
@@ -64,6 +68,17 @@ def loaded(directory: Path, text: str) -> Settings:
             "secondary.web_hosts.0: must be a host name, an address, or a network",
         ),
         ("[secondary]\nweb_hosts = ['http://mirror']", "secondary.web_hosts.0: must be a host name"),
+        ("[metrics]\nlisten = 'localhost:9639'", "metrics.listen: must be address:port"),
+        ("[metrics]\nlisten = '127.0.0.1'", "metrics.listen: must be address:port"),
+        ("[metrics]\nlisten = '::1:9639'", "metrics.listen: must be address:port"),
+        ("[metrics]\nlisten = '127.0.0.1:99999'", "metrics.listen: must be address:port"),
+        ("[amqp]\nallowed_publishers = []", "amqp.allowed_publishers: Dictionary should have at least 1 item"),
+        ("[amqp.allowed_publishers]\ncloud = []", "amqp.allowed_publishers.cloud: List should have at least 1 item"),
+        (
+            "[amqp.allowed_publishers]\ncloud = ['reed']",
+            "amqp.allowed_publishers.cloud.0: is no command, and no class of commands: all, read, attach",
+        ),
+        ("[amqp.allowed_publishers]\n'' = ['all']", "amqp.allowed_publishers..[key]: String should have at least 1"),
         ("[storpool]\nour_id = 0", "storpool.our_id: Input should be greater than or equal to 1"),
     ],
 )
@@ -71,6 +86,20 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, problem: str) -> None
     with pytest.raises(SettingsInvalid) as invalid:
         loaded(tmp_path, text)
     assert str(invalid.value).startswith(f"{tmp_path}/agent.toml: {problem}")
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("127.0.0.1:9639", ("127.0.0.1", 9639)),
+        ("[::1]:9639", ("::1", 9639)),
+        ("192.0.2.7:0", ("192.0.2.7", 0)),
+        ("", None),
+    ],
+)
+def test_where_to_listen(tmp_path: Path, listen: str, address: tuple[str, int] | None) -> None:
+    found = loaded(tmp_path, f"[metrics]\nlisten = '{listen}'")
+    assert listen_address(found.metrics) == address
 
 
 def test_several_problems_are_told_at_once(tmp_path: Path) -> None:
@@ -176,6 +205,34 @@ def test_a_secret_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> 
         read_secret(file)
 
 
+@pytest.mark.parametrize("mode", [0o400, 0o440])
+def test_a_name_alone_is_a_credential_of_systemds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
+    file = tmp_path / "amqp-password"
+    file.write_text("canary-password\n")
+    file.chmod(mode)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    amqp = loaded(tmp_path, "[amqp]\nurl = 'amqp://host-kvm1@broker'\npassword_file = 'amqp-password'\n").amqp
+    assert login(amqp)[1] == SecretStr("canary-password")
+
+
+def test_a_credential_that_anybody_may_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("canary-token")
+    (tmp_path / "token").chmod(0o444)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with pytest.raises(SettingsInvalid, match="others may read it"):
+        read_secret(Path("token"))
+
+
+@pytest.mark.parametrize("path", ["token", "etc/token", "../token"])
+def test_a_name_is_no_file_of_wherever_the_agent_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsInvalid, match=f"{path}: no absolute path, and systemd has handed over no such"):
+        read_secret(Path(path))
+
+
 def test_a_secret_is_the_first_line_of_its_file(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.touch(mode=0o600)
@@ -202,6 +259,41 @@ def test_a_certificate_needs_no_user(tmp_path: Path) -> None:
     amqp = loaded(tmp_path, text).amqp
     assert login(amqp) == (None, None)
     assert broker_address(amqp) == ("broker", 5671)
+
+
+def test_with_a_certificate_the_url_says_which_user_it_is_of(tmp_path: Path) -> None:
+    text = "[amqp]\nurl = 'amqps://host-kvm1@broker'\ncert = '/c.pem'\nkey = '/k.pem'\n"
+    assert login(loaded(tmp_path, text).amqp) == ("host-kvm1", None)
+
+
+def test_a_user_without_password_and_certificate_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match=r"amqp: host-kvm1 needs a password \(password_file\), or a client cert"):
+        login(loaded(tmp_path, "[amqp]\nurl = 'amqps://host-kvm1@broker'\n").amqp)
+
+
+@pytest.mark.parametrize("passphrase", [[], ["-aes256"]], ids=["others may read it", "it is encrypted"])
+def test_a_key_that_cannot_be_used_is_an_error(tmp_path: Path, passphrase: list[str]) -> None:
+    key, cert = tmp_path / "k.pem", tmp_path / "c.pem"
+    made = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=host-kvm1"]
+    hidden = ["-passout", "pass:x"] if passphrase else ["-nodes"]
+    command = ["openssl", *made, *hidden, "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    key.chmod(0o600 if passphrase else 0o644)
+    text = f"[amqp]\nurl = 'amqps://broker'\ncert = '{cert}'\nkey = '{key}'\n"
+    with pytest.raises(SettingsInvalid, match="the key is encrypted" if passphrase else "k.pem: others may read it"):
+        tls_context(loaded(tmp_path, text).amqp)
+
+
+def test_allowed_publishers_are_a_table_or_a_list_of_those_that_may_send_all(tmp_path: Path) -> None:
+    table = "[amqp.allowed_publishers]\ncloud = ['all']\nbackup = ['read', 'takeSnapshot']\n"
+    assert loaded(tmp_path, table).amqp.allowed_publishers == {"cloud": ["all"], "backup": ["read", "takeSnapshot"]}
+    assert loaded(tmp_path, "[amqp]\nallowed_publishers = ['cloud']").amqp.allowed_publishers == {"cloud": ["all"]}
+    assert loaded(tmp_path, "").amqp.allowed_publishers is None
+
+
+def test_allowed_publishers_may_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORPOOL_AGENT__AMQP__ALLOWED_PUBLISHERS", '{"cloud": ["read"]}')
+    assert loaded(tmp_path, "").amqp.allowed_publishers == {"cloud": ["read"]}
 
 
 @pytest.mark.parametrize(

@@ -135,3 +135,29 @@ def test_a_stop_takes_no_more_and_still_settles(inlet: Inlet) -> None:
 def test_a_host_that_wants_none_asks_for_none() -> None:
     link: Any = FakeLink()
     assert not SharedQueue(link, 0, lambda *_: None).wanted
+
+
+def test_another_width_is_for_a_consumer_that_begins_anew(inlet: Inlet) -> None:
+    inlet.queue.prefetch = 9
+    inlet.queue.refresh()
+    assert inlet.channel.calls == [("cancel", "ctag"), ("qos", 9), ("consume", "storpool.any")]
+
+
+def test_a_width_of_none_takes_nothing_and_another_takes_again(inlet: Inlet) -> None:
+    inlet.queue.prefetch = 0
+    inlet.queue.refresh()
+    assert inlet.channel.calls == [("cancel", "ctag")]
+    inlet.queue.resume(now=True)
+    assert inlet.channel.calls == [("cancel", "ctag")]
+    inlet.queue.prefetch = 2
+    inlet.queue.refresh()
+    assert inlet.channel.calls[1:] == [("qos", 2), ("consume", "storpool.any")]
+
+
+def test_another_width_of_a_paused_queue_is_for_its_resume(inlet: Inlet) -> None:
+    inlet.queue.stop()
+    inlet.queue.prefetch = 2
+    inlet.queue.refresh()
+    assert inlet.channel.calls == [("cancel", "ctag")]
+    inlet.queue.resume(now=True)
+    assert inlet.channel.calls[1:] == [("qos", 2), ("consume", "storpool.any")]

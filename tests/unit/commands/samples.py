@@ -10,6 +10,7 @@ from storpool_commands import catalogue
 from storpool_commands.control import (
     CancelCommand,
     CancelledCommand,
+    CommandDetails,
     CommandStatus,
     Drain,
     Drained,
@@ -17,17 +18,21 @@ from storpool_commands.control import (
     DriftReport,
     GetDriftReport,
     JobProgress,
+    Kept,
     ListAttachments,
     ListCommands,
     ListedAttachment,
     ListedAttachments,
     ListedCommands,
     LogLevelSet,
+    PendingUnplug,
     Ping,
     Pong,
     QueriedCommand,
     QueryCommand,
+    RunningMirror,
     SetLogLevel,
+    UnfinishedCommand,
 )
 from storpool_commands.disks import (
     AttachDisk,
@@ -56,7 +61,7 @@ from storpool_commands.dry_run import DryRun
 from storpool_commands.envelope import Accepted, Event, Failure, Progress, Step, Success
 from storpool_commands.errors import ErrorCode
 from storpool_commands.wire import AnswerModel, CommandModel
-from unit.commands import copy_samples, storage_samples
+from unit.commands import copy_samples, host_samples, storage_samples
 
 COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(catalogue.Command)[0])
 CONTROL_COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(catalogue.ControlCommand)[0])
@@ -80,6 +85,21 @@ STATUS = CommandStatus(
     attempts=1,
     steps=["attach", "plug"],
     progress=JobProgress(**FAR),
+    objects={"volume": "~a.b.c", "vm": "vm-1"},
+    finished_at=NOW,
+    outcome="failure",
+    code="vm-busy",
+)
+DETAILS = CommandDetails(
+    request={"id": str(ID), "protocol": 1, "body": {"command": "attachDisk"}},
+    publisher="plane",
+    reply_to=["plane"],
+    unsent_replies=1,
+    shared=False,
+    stops=1,
+    notes=[Kept(kind="attach", target="a.b.c")],
+    temporaries=[Kept(kind="use", target="a.b.c")],
+    waits_for=[ID],
 )
 
 COMMAND_SAMPLES: tuple[CommandModel[Any], ...] = (
@@ -121,9 +141,10 @@ COMMAND_SAMPLES: tuple[CommandModel[Any], ...] = (
     SetDiskQos(vm="vm-1", volume="~a.b.c", iotune=IoTune(total_iops_sec=100), timeout_s=10),
     *storage_samples.COMMAND_SAMPLES,
     *copy_samples.COMMAND_SAMPLES,
+    *host_samples.CONTROL_SAMPLES,
     Ping(),
-    QueryCommand(id=ID),
-    ListCommands(state="running", limit=5),
+    QueryCommand(id=ID, details=True),
+    ListCommands(state="running", limit=5, id_prefix="8a62"),
     CancelCommand(id=ID),
     ListAttachments(),
     GetDriftReport(),
@@ -194,15 +215,54 @@ RESULT_SAMPLES: tuple[AnswerModel, ...] = (
     ),
     *storage_samples.RESULT_SAMPLES,
     *copy_samples.RESULT_SAMPLES,
+    *host_samples.RESULT_SAMPLES,
     Pong(host="kvm1", version="0.1.0", time=NOW),
-    QueriedCommand(status=STATUS, reply={"id": str(ID), "status": "success", "nested": [{"deep": None}]}),
+    QueriedCommand(
+        status=STATUS, reply={"id": str(ID), "status": "success", "nested": [{"deep": None}]}, details=DETAILS
+    ),
     ListedCommands(commands=[STATUS]),
     CancelledCommand(id=ID, outcome="stopping"),
     ListedAttachments(
-        attachments=[ListedAttachment(global_id="a.b.c", snapshot=False, mode="rw", path=None, vms=[str(ID)])]
+        attachments=[
+            ListedAttachment(
+                global_id="a.b.c",
+                snapshot=False,
+                mode="rw",
+                path=None,
+                vms=[str(ID)],
+                vm_names=["vm-1"],
+                device="/dev/sp-1",
+                size_bytes=512,
+            )
+        ]
     ),
-    DriftReport(drifts=[Drift(kind="no-device", global_id="a.b.c", path=None, vm=None, detail="attached, no link")]),
-    Drained(draining=True, unfinished=2),
+    DriftReport(
+        scanned_at=NOW,
+        drifts=[
+            Drift(
+                kind="no-device",
+                global_id="a.b.c",
+                path=None,
+                vm=None,
+                detail="attached, no link",
+                first_seen=NOW,
+                evidence=["StorPool: attached rw to client 1, this host"],
+                repair="storpool-ctl --host kvm1 connect-physical-disk --volume ~a.b.c",
+            )
+        ],
+    ),
+    Drained(draining=False, quiet=False, unfinished=2),
+    Drained(
+        draining=True,
+        quiet=False,
+        unfinished=1,
+        commands=[
+            UnfinishedCommand(id=ID, body_command="backupSnapshot", state="running", waited_s=1.5, progress=None)
+        ],
+        pending_unplugs=[PendingUnplug(global_id="a.b.c", vm=str(ID), request=str(ID))],
+        mirrors=[RunningMirror(vm=str(ID), path="/dev/storpool-byid/a.b.d", request=str(ID))],
+        not_known="libvirt cannot be reached",
+    ),
     LogLevelSet(before="info", after="debug"),
     DryRun(body_command="attachDisk"),
 )

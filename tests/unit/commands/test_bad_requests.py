@@ -91,6 +91,15 @@ def test_what_is_no_request_at_all(body: bytes, code: ErrorCode) -> None:
         pytest.param({"deadline": "2026-01-31T12:00:00"}, INVALID_REQUEST, "deadline", id="deadline without zone"),
         pytest.param({"deadline": 1}, INVALID_REQUEST, "deadline", id="deadline a number"),
         pytest.param({"traceparent": "x"}, INVALID_REQUEST, "traceparent", id="no traceparent"),
+        pytest.param(
+            {"traceparent": f"00-{'0' * 32}-{'1' * 16}-01"}, INVALID_REQUEST, "traceparent", id="trace of zeroes"
+        ),
+        pytest.param(
+            {"traceparent": f"00-{'1' * 32}-{'0' * 16}-01"}, INVALID_REQUEST, "traceparent", id="span of zeroes"
+        ),
+        pytest.param(
+            {"traceparent": f"ff-{'1' * 32}-{'1' * 16}-01"}, INVALID_REQUEST, "traceparent", id="traceparent ff"
+        ),
         pytest.param({"body": None}, INVALID_REQUEST, "body", id="body null"),
         pytest.param({"body": []}, INVALID_REQUEST, "body", id="body a list"),
         pytest.param({"body": {}}, INVALID_REQUEST, "body", id="body without command"),

@@ -133,7 +133,7 @@ def _result_of(model: type[CommandModel[Any]]) -> type[AnswerModel]:
 
 def _with_news(value: Any) -> Any:
     """The same JSON, with one more key in every object that a model reads."""
-    free = {"facts", "reply", "data", "tags"}
+    free = {"facts", "reply", "data", "tags", "objects"}
     if isinstance(value, list):
         return [_with_news(each) for each in value]
     if isinstance(value, dict):

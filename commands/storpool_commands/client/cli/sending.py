@@ -11,9 +11,10 @@ from uuid import UUID
 
 import click
 
+from storpool_commands.client import endpoint
 from storpool_commands.client.cli.values import PointInTime
 from storpool_commands.client.client import ManagementClient
-from storpool_commands.client.endpoint import Tls
+from storpool_commands.client.endpoint import Endpoint, Tls
 
 DEFAULT_URL = "amqp://127.0.0.1"
 _PREFIX = "send_"  # no field of a command is called so
@@ -67,10 +68,18 @@ class Sending:
 
     def client(self) -> ManagementClient:
         """Not opened yet. Raises ValueError, OSError."""
-        tls = Tls(self.ca, self.cert, self.key) if self.ca or self.cert else None
-        password = self.password_file.read_text().rstrip("\n") if self.password_file else None
         # Nothing is declared: an operator's login need not be one that may make exchanges.
-        return ManagementClient(self.url or DEFAULT_URL, password=password, tls=tls, declare=False)
+        return ManagementClient(self.url or DEFAULT_URL, password=self._password(), tls=self._tls(), declare=False)
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The brokers alone. Raises ValueError, OSError."""
+        return endpoint.parse(self.url or DEFAULT_URL, self._password(), self._tls())
+
+    def _password(self) -> str | None:
+        return self.password_file.read_text().rstrip("\n") if self.password_file else None
+
+    def _tls(self) -> Tls | None:
+        return Tls(self.ca, self.cert, self.key) if self.ca or self.cert else None
 
 
 def sending_options(*, taken: frozenset[str] = frozenset()) -> list[click.Parameter]:
