@@ -59,7 +59,10 @@ rpm: ## build the RPM packages into dist
 	packaging/rpm/build
 
 .PHONY: test-package
-test-package: venv deb rpm ## the tests of the packages, in a Debian that boots (root)
+test-package: venv ## build the packages and test them, in a Debian that boots (root)
+	@scripts/packages packaging
+	@packaging/wheels >/dev/null
+	@$(MAKE) --no-print-directory --jobs 2 deb rpm
 	@scripts/services start
 	CI=1 $(BIN)/pytest -q tests/package
 

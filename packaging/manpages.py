@@ -62,9 +62,12 @@ def program(name: str, command: click.Group) -> Iterator[str]:
     yield from heading("COMMANDS", "=")
     common = {param.name for param in command.params}
     for each in command.list_commands(context):
-        subcommand = command.commands[each]
+        subcommand = command.get_command(context, each)
+        if subcommand is None:
+            raise LookupError(f"{name} lists {each}, and has no such command")
         inner = click.Context(subcommand, info_name=each, parent=context)
-        yield from heading(each, "-")
+        given = [param.make_metavar(inner) for param in subcommand.params if isinstance(param, click.Argument)]
+        yield from heading(escaped(" ".join([each, *given])), "-")
         yield from prose(subcommand.help or "")
         yield from prose(subcommand.epilog or "")
         yield from options([param for param in subcommand.get_params(inner) if param.name not in common], inner)
@@ -72,7 +75,8 @@ def program(name: str, command: click.Group) -> Iterator[str]:
 
 def options(params: Iterable[click.Parameter], context: click.Context) -> Iterator[str]:
     for param in params:
-        if (record := param.get_help_record(context)) is not None and "--help" not in param.opts:
+        record = param.get_help_record(context) if isinstance(param, click.Option) else None
+        if record is not None and "--help" not in param.opts:
             yield from item(*record)
 
 

@@ -34,6 +34,7 @@ HIERARCHIES = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"), Path("/sy
 ENTER = 'while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs"; shift; done; shift; exec "$@"'
 """Into the control groups that stand before `--`."""
 INCLUDED = "dbus,systemd-sysv,udev"
+AT_HAND = "rpm"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = (f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive")
 
@@ -161,7 +162,7 @@ def _switch_off(process: "subprocess.Popen[bytes]", leader: int | None = None) -
 
 
 def debian_root(cache: Path, package: Path) -> Path:
-    """A minimal system like this one's, with the package index and the archives of what `package` depends on at hand.
+    """A minimal system like this one's, with the archives of what `package` depends on, and of rpm, at hand.
 
     It is made once for the same dependencies, from where this machine has its own packages.
     """
@@ -189,7 +190,7 @@ def _sources() -> list[str]:
 
 def _recipe(root: Path, sources: Sequence[str], package: Path) -> list[str]:
     inside = f"/var/cache/apt/archives/{package.name}"
-    download = f"apt-get --yes --download-only --no-install-recommends install {inside}"
+    download = f"apt-get --yes --download-only --no-install-recommends install {inside} {AT_HAND}"
     return [
         *("mmdebstrap", "--mode=root", "--variant=minbase", f"--include={INCLUDED}", "--quiet"),
         *("--skip=cleanup/apt", "--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Languages "none"'),

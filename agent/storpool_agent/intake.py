@@ -220,15 +220,16 @@ def _parse(delivery: Delivery) -> Request | ControlRequest:
 
 def _note_accepted(delivery: Delivery, request: Request | ControlRequest) -> None:
     """Who asks for what, with all its arguments: `shrinkOk` is what an audit looks for. Secrets are hidden."""
-    log.info(
-        "accepted",
-        audit=True,
-        request=str(request.id),
-        command=request.body.command,
-        publisher=delivery.publisher,
-        args=request.body.model_dump(exclude={"command"}, exclude_unset=True),
-        dry_run=request.dry_run,
-    )
+    with tracing.within(tracing.begin(request.traceparent)):
+        log.info(
+            "accepted",
+            audit=True,
+            request=str(request.id),
+            command=request.body.command,
+            publisher=delivery.publisher,
+            args=request.body.model_dump(exclude={"command"}, exclude_unset=True),
+            dry_run=request.dry_run,
+        )
 
 
 def _arrival(delivery: Delivery, request: Request) -> Arrival:

@@ -68,6 +68,7 @@ class Registry:
         self._mutex = threading.Lock()
         self._loops: list[Loop] = []
         self._probes: dict[str, Callable[[], float]] = {}
+        self._resumed_at = float("-inf")
 
     @contextmanager
     def loop(self, name: str) -> Generator[Loop]:
@@ -84,18 +85,22 @@ class Registry:
         with self._mutex:
             self._probes[name] = under_way_s
 
+    def resume(self) -> None:
+        """The whole process stood still (SIGSTOP, a host that slept), and no loop could turn: all begin anew now."""
+        self._resumed_at = self._clock()
+
     def stuck(self, limit_s: float = STUCK_S) -> list[Stuck]:
         """Empty is good."""
         now = self._clock()
         found: list[Stuck] = []
         for loop in self._all():
-            for_s = now - loop.seen_at
+            for_s = now - max(loop.seen_at, self._resumed_at)
             if not loop.thread.is_alive():
                 found.append(Stuck(loop.name, for_s, "its thread has ended"))
             elif loop.is_turning and for_s > limit_s:
                 found.append(Stuck(loop.name, for_s, "it does not come round"))
         for name, for_s in self._under_way().items():
-            if for_s > limit_s:
+            if min(for_s, now - self._resumed_at) > limit_s:
                 found.append(Stuck(name, for_s, "it does not come to an end"))
         return found
 

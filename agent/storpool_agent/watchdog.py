@@ -16,6 +16,9 @@ BUSY_S = 7200.0
 UNBOUNDED = "bulk_"
 """Copies take as long as they take; what stalls is ended by their own stall timeout."""
 
+STOOD_STILL_S = 10.0
+"""Who looks every second and finds that so many have passed was not let run, and nor were the loops."""
+
 log = structlog.get_logger()
 
 
@@ -34,17 +37,21 @@ class Watchdog:
         self._clock = clock
         self._tell = tell
         self._told_at = float("-inf")
+        self._looked_at = clock()
         self._busy: frozenset[str] = frozenset()
         self.stuck: tuple[str, ...] = ()
         """The loops that were stuck at the last look."""
 
     def look(self) -> None:
         """To be called once a second or so."""
+        now = self._clock()
+        if now - self._looked_at > STOOD_STILL_S:
+            self._registry.resume()
+        self._looked_at = now
         self._look_for_stuck()
         self._look_for_busy()
         if self._interval_s is None or self.stuck:
             return
-        now = self._clock()
         if now - self._told_at >= self._interval_s / 4:
             self._told_at = now
             self._tell("WATCHDOG=1")

@@ -54,7 +54,7 @@ class InstallHost:
     def control(self, command: CommandModel[R]) -> R:
         return self.management.control(command, host=NAME, timeout_s=CALL_TIMEOUT_S)
 
-    def install(self, package: Path, *options: str) -> str:
+    def install(self, package: Path | str, *options: str) -> str:
         """As the document says it; what it printed."""
         return self.debian.output(*INSTALL, *options, str(package))
 

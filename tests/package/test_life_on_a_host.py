@@ -26,10 +26,13 @@ MIB = 1 << 20
 PATTERN = b"written by the host " * 64
 WATCHDOG_S = 5
 UNIT_TEXT = (Path(__file__).parents[2] / "systemd" / UNIT).read_text()
+DOCUMENT = "/usr/share/doc/storpool-agent/operating.md"
 IN_FLIGHT = 20
 """Of each kind; both together are more than the lane has workers: some run and some wait when the upgrade begins."""
 HOLD_S = 4
 """How long StorPool takes for each of them: longer than dpkg takes to come to the stop of the agent."""
+RPM = ("rpm", "--force-debian", "--nodeps")
+"""Its dependencies are called as other distributions call them; here the Debian package has left the same behind."""
 ANSWERED_S = 120.0
 BETWEEN_S = 0.05
 SLOW = ("VolumeCreate", "VolumesReassignWait")
@@ -50,12 +53,10 @@ def test_the_settings_are_for_root_alone(host: InstallHost) -> None:
 
 
 def test_its_manual_is_where_an_admin_looks(host: InstallHost) -> None:
-    for page in ("man1/storpool-agent.1.gz", "man5/agent.toml.5.gz"):
-        assert host.exists(f"/usr/share/man/{page}")
-    documents = host.property("Documentation").split()
-    assert documents
-    for document in documents:
-        assert host.exists(document.removeprefix("file:")), document
+    assert host.exists("/usr/share/man/man5/agent.toml.5.gz")
+    assert host.property("Documentation").split() == ["man:storpool-agent(1)", f"file:{DOCUMENT}"]
+    assert host.exists("/usr/share/man/man1/storpool-agent.1.gz")
+    assert host.exists(DOCUMENT)
 
 
 def test_a_configured_agent_starts_and_says_what_it_does(host: InstallHost) -> None:
@@ -194,6 +195,37 @@ def test_a_purge_leaves_no_trace_and_keeps_off_what_is_mounted(host: InstallHost
     host.debian.run("umount", mounted)
     host.debian.run("rm", "--recursive", "/run/storpool-agent")
     assert traces(host.debian) == []
+
+
+def test_the_rpm_waits_for_the_admin(host: InstallHost, agent_rpm: Package) -> None:
+    host.install("rpm")
+    host.debian.run(*RPM, "--install", str(agent_rpm.file))
+    assert host.property("ActiveState") == "inactive"
+    assert host.debian.output("storpool-agent", "--version").endswith(agent_rpm.version)
+    assert host.debian.output("stat", "--format=%a %U", CONFIG, "/etc/storpool-agent").splitlines() == [
+        "600 root",
+        "700 root",
+    ]
+
+
+def test_an_upgrade_of_the_rpm_starts_what_it_has_stopped(host: InstallHost, agent_rpm: Package) -> None:
+    host.configure()
+    host.debian.run("systemctl", "start", UNIT)
+    settings, before = host.debian.path(CONFIG).read_text(), host.property("MainPID")
+    host.debian.run(*RPM, "--upgrade", "--force", str(agent_rpm.file))
+    assert host.property("ActiveState") == "active"
+    assert host.property("MainPID") != before
+    assert host.debian.path(CONFIG).read_text() == settings
+    assert host.call(Ping()).version == agent_rpm.version
+
+
+def test_erasing_the_rpm_ends_the_agent_and_keeps_its_settings_and_its_journal(host: InstallHost) -> None:
+    stops = len(host.events("stopped"))
+    host.debian.run("rpm", "--erase", "storpool-agent")
+    assert len(host.events("stopped")) == stops + 1
+    assert not host.exists("/opt/storpool-agent")
+    assert host.debian.output("stat", "--format=%a", f"{CONFIG}.rpmsave") == "600"
+    assert host.exists(f"{STATE}/journal.db")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pika.exceptions import (
     ChannelClosed,
     ConnectionBlockedTimeout,
     ConnectionClosed,
+    IncompatibleProtocolError,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
 )
@@ -33,6 +34,13 @@ _ALERTS: dict[str, str] = {
 """OpenSSL's name of an error, or a part of it -> what it means here."""
 
 
+_ENDED = (
+    "the broker ended the connection at its beginning: does it want a client certificate (cert, key), does it refuse"
+    " ours, or is TLS on one side alone (amqp, amqps, port)?"
+)
+"""Its alert, which would say which, is lost when we were faster to write (TLS 1.3)."""
+
+
 def reason(error: BaseException) -> str:
     """The innermost cause."""
     for kind, text in _KNOWN.items():
@@ -52,6 +60,8 @@ def _said(error: BaseException) -> str:
     """What the broker's TLS says of our certificate comes after the handshake, and pika 1.4.4 keeps its text alone."""
     text = f"{type(error).__name__}: {error}".removesuffix(": ")
     told = next((meaning for alert, meaning in _ALERTS.items() if alert in text), None)
+    if told is None and isinstance(error, IncompatibleProtocolError):
+        told = _ENDED
     return f"{told} ({text})" if told else text
 
 

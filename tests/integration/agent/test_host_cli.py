@@ -299,7 +299,9 @@ def test_its_log_is_read_from_its_file(admin: Admin, raw: RawClient) -> None:
     assert raw.reply(asked)["code"] == "volume-not-found"
     command = [sys.executable, "-m", "storpool_agent", "logs", "--request", asked[:8], "--level", "info"]
     said = subprocess.run([*command, str(admin.stack.agent.log_file)], capture_output=True, text=True, check=True)
-    (line,) = [one for one in said.stdout.splitlines() if "warning failed" in one]
+    accepted, line = said.stdout.splitlines()
+    assert "info accepted" in " ".join(accepted.split())
+    assert "warning failed" in line
     assert "code=volume-not-found" in line
 
 

@@ -13,7 +13,7 @@ import pytest
 from agent_process import AgentProcess, Stack, running_stack
 from integration.agent.refusals import nothing_changes
 from integration.client.proxy import Proxy
-from integration.security.provisioned import Provisioned
+from integration.security.provisioned import VHOST, Provisioned
 from pki import EXPIRED, Authority, Certificate
 from real_lab import wait_for
 from storpool_commands import topology
@@ -30,6 +30,8 @@ TRIES = 3
 """So often it has to be said, so that it is known to be tried again."""
 ALLOWED = {"cloud": ["all"], "backup": ["read", "takeSnapshot"]}
 LINKS = {"in", "out"}
+ALERT_LOST = "the broker ended the connection at its beginning: does it want a client certificate"
+"""What is said in its place: the broker closes as soon as it has sent its alert, and may be faster than we read."""
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,7 @@ def test_a_command_is_served_by_certificates_alone(provisioned: Provisioned, sta
 
 def test_a_publisher_may_send_what_it_is_allowed_and_nothing_else(provisioned: Provisioned, stack: Stack) -> None:
     volume = stack.create()
+    provisioned.broker.ctl("purge_queue", "--vhost", VHOST, topology.DEAD_LETTERS)
     with provisioned.management("backup") as client:
         client.call(TakeSnapshot(volume=volume), host="kvm1")
         commands: tuple[CommandModel[Any], ...] = (DeleteVolume(volume=volume), Drain(on=True))
@@ -159,9 +162,9 @@ def test_what_is_wrong_with_a_certificate_is_said_until_it_is_mended(
 
 def tries(agent: AgentProcess, seen: int, reason: str) -> int:
     """How often the log has this reason why there is no connection, since then. There must be no other."""
-    lines = [line for line in agent.events()[seen:] if line["event"] == "broker unreachable"]
-    assert [line["reason"] for line in lines if reason not in line["reason"]] == []
-    return len(lines)
+    said = [line["reason"] for line in agent.events()[seen:] if line["event"] == "broker unreachable"]
+    assert [text for text in said if reason not in text and ALERT_LOST not in text] == []
+    return len(said)
 
 
 def connected(agent: AgentProcess, seen: int) -> set[str]:

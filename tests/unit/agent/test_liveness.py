@@ -99,6 +99,13 @@ def watched(registry: Registry, clock: Clock, interval_s: float) -> Iterator[tup
     yield Watchdog(registry, interval_s, clock, told.append), told
 
 
+def let_pass(watchdog: Watchdog, clock: Clock, seconds: float) -> None:
+    """As the agent's main thread does."""
+    for _ in range(int(seconds)):
+        clock.now += 1
+        watchdog.look()
+
+
 def test_systemd_is_told_in_time_and_not_at_every_look(registry: Registry, clock: Clock) -> None:
     with watched(registry, clock, 60) as (watchdog, told):
         for _ in range(60):
@@ -111,14 +118,13 @@ def test_systemd_is_not_told_while_a_loop_is_stuck_and_the_log_names_it_once(reg
     with watched(registry, clock, 60) as (watchdog, told), registry.loop("bus/in") as loop, capture_logs() as said:
         loop.turns()
         watchdog.look()
-        clock.now += 21
-        for _ in range(3):
-            watchdog.look()
-            clock.now += 15
-        assert (told, watchdog.stuck) == (["WATCHDOG=1"], ("bus/in",))
+        let_pass(watchdog, clock, 20)
+        before = list(told)
+        let_pass(watchdog, clock, 60)
+        assert (told, watchdog.stuck) == (before, ("bus/in",))
         loop.turns()
         watchdog.look()
-        assert (told, watchdog.stuck) == (["WATCHDOG=1"] * 2, ())
+        assert (told, watchdog.stuck) == ([*before, "WATCHDOG=1"], ())
     assert [(line["event"], line["loop"]) for line in said] == [
         ("loop stuck", "bus/in"),
         ("loop turns again", "bus/in"),
@@ -130,8 +136,7 @@ def test_a_loop_is_named_before_systemd_strikes(registry: Registry, clock: Clock
     for interval_s in (6.0, 60.0, 600.0):
         with watched(registry, clock, interval_s) as (watchdog, _), registry.loop("bus/in") as loop:
             loop.turns()
-            clock.now += interval_s / 2
-            watchdog.look()
+            let_pass(watchdog, clock, interval_s / 2)
             assert watchdog.stuck == ("bus/in",)
 
 
@@ -140,9 +145,19 @@ def test_without_systemd_a_stuck_loop_is_named_all_the_same(registry: Registry, 
     watchdog = Watchdog(registry, None, clock, told.append)
     with registry.loop("bus/in") as loop:
         loop.turns()
-        clock.now += 21
-        watchdog.look()
+        let_pass(watchdog, clock, 21)
     assert (told, watchdog.stuck) == ([], ("bus/in",))
+
+
+def test_a_process_that_was_stopped_as_a_whole_has_no_stuck_loop(registry: Registry, clock: Clock) -> None:
+    registry.watch("journal", lambda: 300.0)
+    with watched(registry, clock, 60) as (watchdog, told), registry.loop("bus/in") as loop:
+        loop.turns()
+        clock.now += 300
+        watchdog.look()
+        assert (told, watchdog.stuck) == (["WATCHDOG=1"], ())
+        let_pass(watchdog, clock, 21)
+        assert watchdog.stuck == ("bus/in", "journal"), "it still does not turn, though it could"
 
 
 def test_a_worker_that_is_busy_for_hours_is_named_once_unless_it_copies(registry: Registry, clock: Clock) -> None:
