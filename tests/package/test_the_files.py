@@ -8,8 +8,8 @@ CONFIG = "/etc/storpool-agent/agent.toml"
 DOCUMENTS = ("/usr/share/doc/", "/usr/share/licenses/", "/usr/share/lintian/")
 
 
-def test_lintian_finds_nothing(agent_deb: Package, ctl_deb: Package) -> None:
-    assert output("lintian", "--fail-on", "error,warning", "--allow-root", agent_deb.file, ctl_deb.file) == ""
+def test_lintian_finds_no_error(agent_deb: Package, ctl_deb: Package) -> None:
+    output("lintian", "--fail-on", "error", "--allow-root", agent_deb.file, ctl_deb.file)
 
 
 def test_the_settings_are_all_that_an_admin_edits(agent_deb: Package, agent_rpm: Package) -> None:
