@@ -235,7 +235,8 @@ class Link:
             self.fail(f"the channel was closed: {reason(error)}")
 
     def _on_open_error(self, connection: SelectConnection, error: BaseException) -> None:
-        log.warning("broker unreachable", link=self.name, reason=reason(error))
+        if not self._stopping.is_set():
+            log.warning("broker unreachable", link=self.name, reason=reason(error))
         connection.ioloop.stop()
 
     def _on_close(self, connection: SelectConnection, error: BaseException) -> None:
@@ -244,11 +245,12 @@ class Link:
         connection.ioloop.stop()
 
     def _close(self) -> None:
+        """Also one that is being opened: pika gives up its socket then, which it would not if its loop just ended."""
         connection = self._connection
-        if connection is None:
+        if connection is None or connection.is_closing:
             return
-        if connection.is_open:
+        if connection.is_closed:
+            connection.ioloop.stop()
+        else:
             connection.close()
             connection.ioloop.call_later(SOCKET_TIMEOUT_S, connection.ioloop.stop)
-        elif not connection.is_closing:
-            connection.ioloop.stop()
