@@ -15,8 +15,9 @@ WAIT_S = 20.0
 
 
 @pytest.fixture
-def link() -> Iterator[Link]:
-    """To a port where nobody listens."""
+def link(monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
+    """Every try to connect has just failed."""
+    monkeypatch.setattr(Link, "_connect_once", lambda _link, _loop: None)
     link = Link("in", NOWHERE, lambda _channel: None, lambda: None)
     yield link
     link.stop(WAIT_S)
