@@ -36,6 +36,10 @@ lint: venv ## ruff, formatting, types, import rules
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+.PHONY: exposure
+exposure: ## what systemd's sandbox leaves open to the agent; the unit says why
+	@systemd-analyze security --offline=true --no-pager systemd/storpool-agent.service | grep --invert-match ^✓
+
 .PHONY: unit
 unit: venv ## the tests that need no service
 	$(BIN)/pytest -q -n auto tests/unit
@@ -67,7 +71,7 @@ test-package: venv ## build the packages and test them, in a Debian that boots (
 	CI=1 $(BIN)/pytest -q tests/package
 
 .PHONY: test
-test: check integration test-package ## everything; installs and starts what it needs (root)
+test: check exposure integration test-package ## everything; installs and starts what it needs (root)
 
 .PHONY: demo
 demo: venv ## the main job end to end, with a real guest, in one command (root)
