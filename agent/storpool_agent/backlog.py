@@ -5,7 +5,7 @@
 from time import monotonic
 
 from storpool_agent.jobs import Jobs
-from storpool_agent.tally import Tally, tally
+from storpool_agent.tally import tally
 
 TAKE_AGAIN = 0.75
 """What has been worked off before more is taken: enough is left that no worker waits."""
@@ -18,10 +18,7 @@ class Backlog:
         self._jobs = jobs
         self.max_queued = max_queued
 
-    def tally(self) -> Tally:
-        """What runs and waits now."""
-        return tally(self._jobs.unfinished(), monotonic())
-
     def is_over(self, *, again: bool) -> bool:
         """Copies have a limit of their own: nothing else waits behind them."""
-        return self.tally().fast.queued >= self.max_queued * (TAKE_AGAIN if again else 1)
+        waiting = tally(self._jobs.unfinished(), monotonic()).fast.queued
+        return waiting >= self.max_queued * (TAKE_AGAIN if again else 1)

@@ -217,12 +217,6 @@ class Jobs:
         with self._mutex:
             return [job for job in self._jobs.values() if not (job.over or job.replied)]
 
-    def by_state(self, *, copies: bool = False) -> dict[str, int]:
-        """How many of them run, and how many wait for their turn; or of the copies among them alone."""
-        jobs = [job for job in self.unfinished() if job.bulk or not copies]
-        running = sum(job.attempt is not None for job in jobs)
-        return {"running": running, "waiting": len(jobs) - running}
-
     def end_copies(self) -> None:
         """The agent stops: end the copies that run, to be begun again by the next start."""
         self._ending.set()

@@ -18,6 +18,7 @@ from storpool_agent.bus.publisher import Publisher
 from storpool_agent.domains.hypervisor import Hypervisor
 from storpool_agent.drift_watch import DriftWatch
 from storpool_agent.health import Health
+from storpool_agent.job import Job
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.database import Database
 from storpool_agent.journal.journal import Journal
@@ -59,8 +60,8 @@ def connect(
     metrics.DRIFT.read_by(lambda: _drift(drift_watch))
     metrics.BROKER_CONNECTED.read_by(lambda: {each.name: each.is_ready for each in (consumer.link, publisher.link)})
     metrics.LIBVIRT_CONNECTED.is_number(lambda: hypervisor.connected)
-    metrics.REQUESTS.read_by(jobs.by_state)
-    metrics.COPIES.read_by(lambda: jobs.by_state(copies=True))
+    metrics.REQUESTS.read_by(lambda: _by_state(jobs.unfinished()))
+    metrics.COPIES.read_by(lambda: _by_state(jobs.copies()))
     metrics.COPY_STALLED.is_number(lambda: _stalled_s(jobs))
 
 
@@ -102,6 +103,11 @@ def _journal(journal: Journal, database: Database, state_dir: Path) -> None:
     disk = partial(os.statvfs, state_dir)
     metrics.STATE_DIR_SIZE.is_number(lambda: disk().f_blocks * disk().f_frsize)
     metrics.STATE_DIR_FREE.is_number(lambda: disk().f_bavail * disk().f_frsize)
+
+
+def _by_state(jobs: Sequence[Job]) -> dict[str, int]:
+    running = sum(job.attempt is not None for job in jobs)
+    return {"running": running, "waiting": len(jobs) - running}
 
 
 def _age_s(since: float | None) -> float:
