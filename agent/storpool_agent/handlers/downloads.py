@@ -73,6 +73,7 @@ def fill(copy: Copy, pool: Pool, source: ImageSource, max_size_bytes: int | None
         target = copy.open_device(volume, "rw", Deadline.after(API_TIMEOUT_S))
         files.enter_context(closed_after(target.descriptor))
         block_hash = copy.run(opened.image, target, opened.size_bytes, expected=source.block_hash, zeroed=True)
+        opened.refuse_changed()
         done = Verified(
             volume=volume.global_id, block_hash=block_hash, virtual_size_bytes=opened.size_bytes, copies=attempt.number
         )

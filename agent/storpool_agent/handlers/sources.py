@@ -2,17 +2,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Foreign images: opened or downloaded, checked, unpacked and looked into, before anything is made for them."""
 
-from collections.abc import Generator
+import os
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from storpool_agent.errors import ChecksumMismatch, ImageTooLarge
+from storpool_agent.errors import ChecksumMismatch, CopyFailed, ImageTooLarge, SecondaryUnavailable
 from storpool_agent.handlers.copying import Copy, closed_after, file_length
 from storpool_agent.images.model import Image
 from storpool_commands.images import ImageSource
 
 SECTOR = 512
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A file that is read, as it was before that."""
+
+    image: Image
+    length: int
+    modified_ns: int
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,22 @@ class Source:
     image: Image
     size_bytes: int
     """Of the disk in it."""
+    files: Sequence[_Read] = ()
+
+    def refuse_changed(self) -> None:
+        """Whoever reads a file that is cut off meanwhile reads zeroes from a qcow2 (QEMU pads what is beyond its end),
+        and the hash beside the copy reads the same: that both agree proves nothing then.
+
+        Raises CopyFailed, SecondaryUnavailable.
+        """
+        for before in self.files:
+            now = _read(before.image)
+            if now != before:
+                raise CopyFailed(
+                    f"{before.image.name} was changed while it was copied: it had {before.length} bytes, and has "
+                    f"{now.length} now; nothing was made of it. Send the command again when nobody writes to it",
+                    file=before.image.name,
+                )
 
     @property
     def volume_bytes(self) -> int:
@@ -40,12 +66,26 @@ def opened(source: ImageSource, max_size_bytes: int | None, copy: Copy) -> Gener
     limit = min(max_size_bytes or copy.host.secondary.max_image_bytes, copy.host.secondary.max_image_bytes)
     with ExitStack() as files:
         image = _fetched(source, limit, copy, files) if source.url else _stored(source, copy, files)
+        read = [_read(image)]
         if source.checksum is not None:
             _refuse_other(image, source.checksum, copy)
         if source.compression != "none":
             image = _unpacked(image, source, limit, copy, files)
+            read.append(_read(image))
         size_bytes = _size(image, source, limit, copy)
-        yield Source(replace(image, virtual_size_bytes=size_bytes), size_bytes)
+        yield Source(replace(image, virtual_size_bytes=size_bytes), size_bytes, read)
+
+
+def _read(image: Image) -> _Read:
+    """Opened anew, so that an NFS client asks its server."""
+    try:
+        descriptor = os.open(f"/proc/self/fd/{image.descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        with closed_after(descriptor):
+            status = os.fstat(descriptor)
+    except OSError as error:
+        why = f"{image.name} cannot be read any more: {error.strerror}"
+        raise SecondaryUnavailable(why, file=image.name) from error
+    return _Read(image, status.st_size, status.st_mtime_ns)
 
 
 def _stored(source: ImageSource, copy: Copy, files: ExitStack) -> Image:

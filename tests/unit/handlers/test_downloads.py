@@ -4,6 +4,7 @@
 
 import gzip
 import hashlib
+import os
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +16,7 @@ from storpool_agent.errors import AgentError, CopyFailed, DownloadFailed, ImageR
 from storpool_commands.catalogue import Command
 from storpool_commands.copies import CreateTemplateFromSnapshot, DownloadTemplate, DownloadVolume
 from storpool_commands.disks import ConnectPhysicalDisk
+from storpool_commands.envelope import Failure
 from storpool_commands.errors import ErrorCode
 from storpool_commands.images import ImageSource
 from storpool_commands.labels import KIND, OPERATION, WRITING
@@ -170,6 +172,18 @@ def test_a_cancel_in_the_middle_leaves_nothing(scene: Scene, make_of: MakerOf) -
     scene.prepare(make_of(SOURCE))
     scene.meanwhile("convert", scene.cancel)
     scene.fail(ErrorCode.CANCELLED)
+
+
+@ALL
+def test_a_source_that_is_cut_off_meanwhile_is_refused_though_both_hashes_agree(scene: Scene, make_of: MakerOf) -> None:
+    """QEMU reads what is beyond a qcow2's end as zeroes, and so do both who compare."""
+    scene.prepare(make_of(SOURCE))
+    scene.meanwhile("inspect", lambda: os.truncate(scene.at(FILE), len(CONTENTS) // 2))
+    reply = scene.run()
+    assert isinstance(reply, Failure), reply
+    assert (reply.code, reply.side_effects) == (ErrorCode.COPY_FAILED, "none")
+    scene.at(FILE).write_bytes(CONTENTS)
+    assert scene.state() == scene.before
 
 
 @ALL
