@@ -92,7 +92,9 @@ class PrivateLibvirtd:
         os.kill(self.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        """Unless it has been killed meanwhile."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         """End it, its machines and its files, whatever state the test has left it in."""

@@ -9,8 +9,8 @@ with Traveller(hosts.kvm1, [root, data]) as guest:
     assert guest.still_writes()
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import libvirt
@@ -60,6 +60,15 @@ class Traveller(Guest):
         self.connection = libvirt.open(self.uri)
         self.domain = self.connection.lookupByUUIDString(self.uuid)
         self._console = Console(self.directory / "console")
+
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """In the block it stands still, and all that it has written is on the disks."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
 
     def check_disks(self) -> int:
         """While it stands or has stopped writing, on the devices of its host: how many records both disks have."""

@@ -21,6 +21,7 @@ VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED: int
 VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED: int
 VIR_DOMAIN_EVENT_ID_LIFECYCLE: int
 VIR_DOMAIN_EVENT_STOPPED: int
+VIR_DOMAIN_JOB_MEMORY_PROCESSED: str
 VIR_DOMAIN_PAUSED: int
 VIR_DOMAIN_RUNNING: int
 VIR_DOMAIN_XML_INACTIVE: int
@@ -39,6 +40,7 @@ VIR_ERR_OPERATION_TIMEOUT: int
 VIR_FROM_RPC: int
 VIR_MIGRATE_ABORT_ON_ERROR: int
 VIR_MIGRATE_LIVE: int
+VIR_MIGRATE_PARAM_BANDWIDTH: str
 VIR_MIGRATE_PARAM_URI: str
 VIR_MIGRATE_PEER2PEER: int
 VIR_MIGRATE_PERSIST_DEST: int
@@ -77,6 +79,7 @@ class virDomain:
     def getTime(self, flags: int = 0) -> dict[str, int]: ...
     def isActive(self) -> int: ...
     def isPersistent(self) -> int: ...
+    def jobStats(self, flags: int = 0) -> dict[str, Any]: ...
     def migrateToURI3(self, dconnuri: str, params: dict[str, Any], flags: int = 0) -> int: ...
     def name(self) -> str: ...
     def reset(self, flags: int = 0) -> int: ...

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A migration by libvirt alone: what the tests of the agents rely on is proven without them."""
 
+from typing import Any
+
 import libvirt
 
 from kvm_host import KvmHost
@@ -16,7 +18,17 @@ FLAGS = (
 )
 
 
-def migrate(guest: Traveller, destination: KvmHost) -> None:
+SLOW_MIB_S = 16
+"""So that it takes seconds."""
+
+
+def migrate(guest: Traveller, destination: KvmHost, mib_s: int | None = None) -> None:
     """As a source's agent has its libvirtd do it; the volumes are attached to both hosts."""
-    parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://{destination.address}"}
-    guest.domain.migrateToURI3(destination.uri, parameters, FLAGS)
+    parameters: dict[str, Any] = {libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://{destination.address}"}
+    if mib_s is not None:
+        parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = mib_s
+    connection = libvirt.open(guest.host.uri)
+    try:
+        connection.lookupByUUIDString(guest.uuid).migrateToURI3(destination.uri, parameters, FLAGS)
+    finally:
+        connection.close()
