@@ -7,8 +7,12 @@ from typing import Any
 
 VIR_CONNECT_LIST_DOMAINS_ACTIVE: int
 VIR_CONNECT_LIST_DOMAINS_PERSISTENT: int
+VIR_CPU_COMPARE_IDENTICAL: int
+VIR_CPU_COMPARE_INCOMPATIBLE: int
+VIR_CPU_COMPARE_SUPERSET: int
 VIR_DOMAIN_AFFECT_CONFIG: int
 VIR_DOMAIN_AFFECT_LIVE: int
+VIR_DOMAIN_BLOCKED: int
 VIR_DOMAIN_BLOCK_COPY_REUSE_EXT: int
 VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB: int
 VIR_DOMAIN_BLOCK_JOB_ABORT_ASYNC: int
@@ -21,29 +25,58 @@ VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED: int
 VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED: int
 VIR_DOMAIN_EVENT_ID_LIFECYCLE: int
 VIR_DOMAIN_EVENT_STOPPED: int
+VIR_DOMAIN_JOB_DOWNTIME: str
 VIR_DOMAIN_JOB_MEMORY_PROCESSED: str
+VIR_DOMAIN_JOB_MEMORY_REMAINING: str
+VIR_DOMAIN_JOB_NONE: int
+VIR_DOMAIN_JOB_OPERATION: str
+VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN: int
+VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: int
+VIR_DOMAIN_JOB_STATS_COMPLETED: int
+VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED: int
+VIR_DOMAIN_JOB_TIME_ELAPSED: str
+VIR_DOMAIN_NOSTATE: int
 VIR_DOMAIN_PAUSED: int
+VIR_DOMAIN_PAUSED_IOERROR: int
+VIR_DOMAIN_PAUSED_MIGRATION: int
+VIR_DOMAIN_PAUSED_STARTING_UP: int
+VIR_DOMAIN_PAUSED_UNKNOWN: int
+VIR_DOMAIN_PAUSED_USER: int
 VIR_DOMAIN_RUNNING: int
+VIR_DOMAIN_RUNNING_BOOTED: int
+VIR_DOMAIN_RUNNING_MIGRATED: int
+VIR_DOMAIN_RUNNING_MIGRATION_CANCELED: int
+VIR_DOMAIN_RUNNING_UNPAUSED: int
+VIR_DOMAIN_UNDEFINE_KEEP_NVRAM: int
+VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA: int
 VIR_DOMAIN_XML_INACTIVE: int
+VIR_DOMAIN_XML_MIGRATABLE: int
 VIR_ERR_AGENT_UNRESPONSIVE: int
 VIR_ERR_AGENT_UNSYNCED: int
 VIR_ERR_ARGUMENT_UNSUPPORTED: int
 VIR_ERR_BLOCK_COPY_ACTIVE: int
 VIR_ERR_CONFIG_UNSUPPORTED: int
+VIR_ERR_CPU_INCOMPATIBLE: int
 VIR_ERR_DEVICE_MISSING: int
 VIR_ERR_INTERNAL_ERROR: int
 VIR_ERR_INVALID_ARG: int
+VIR_ERR_MIGRATE_UNSAFE: int
 VIR_ERR_NO_CONNECT: int
 VIR_ERR_NO_DOMAIN: int
+VIR_ERR_OPERATION_ABORTED: int
 VIR_ERR_OPERATION_INVALID: int
 VIR_ERR_OPERATION_TIMEOUT: int
 VIR_FROM_RPC: int
 VIR_MIGRATE_ABORT_ON_ERROR: int
+VIR_MIGRATE_AUTO_CONVERGE: int
 VIR_MIGRATE_LIVE: int
 VIR_MIGRATE_PARAM_BANDWIDTH: str
+VIR_MIGRATE_PARAM_TLS_DESTINATION: str
 VIR_MIGRATE_PARAM_URI: str
+VIR_MIGRATE_PAUSED: int
 VIR_MIGRATE_PEER2PEER: int
 VIR_MIGRATE_PERSIST_DEST: int
+VIR_MIGRATE_TLS: int
 VIR_MIGRATE_UNDEFINE_SOURCE: int
 
 class libvirtError(Exception):
@@ -59,6 +92,7 @@ class virDomain:
     def ID(self) -> int: ...
     def UUIDString(self) -> str: ...
     def XMLDesc(self, flags: int = 0) -> str: ...
+    def abortJob(self) -> int: ...
     def attachDevice(self, xml: str) -> int: ...
     def attachDeviceFlags(self, xml: str, flags: int = 0) -> int: ...
     def blockCopy(self, disk: str, destxml: str, params: dict[str, int] | None = None, flags: int = 0) -> int: ...
@@ -79,8 +113,11 @@ class virDomain:
     def getTime(self, flags: int = 0) -> dict[str, int]: ...
     def isActive(self) -> int: ...
     def isPersistent(self) -> int: ...
-    def jobStats(self, flags: int = 0) -> dict[str, Any]: ...
-    def migrateToURI3(self, dconnuri: str, params: dict[str, Any], flags: int = 0) -> int: ...
+    def jobStats(self, flags: int = 0) -> dict[str, int]:
+        """`type` alone when there is no job."""
+
+    def migrateSetMaxDowntime(self, downtime: int, flags: int = 0) -> int: ...
+    def migrateToURI3(self, dconnuri: str | None, params: dict[str, str | int], flags: int = 0) -> int: ...
     def name(self) -> str: ...
     def reset(self, flags: int = 0) -> int: ...
     def resume(self) -> int: ...
@@ -90,10 +127,14 @@ class virDomain:
 
     def suspend(self) -> int: ...
     def undefine(self) -> int: ...
+    def undefineFlags(self, flags: int = 0) -> int: ...
     def updateDeviceFlags(self, xml: str, flags: int = 0) -> int: ...
 
 class virConnect:
     def close(self) -> int: ...
+    def compareHypervisorCPU(
+        self, emulator: str | None, arch: str, machine: str | None, virttype: str, xmlCPU: str, flags: int = 0
+    ) -> int: ...
     def createXML(self, xmlDesc: str, flags: int = 0) -> virDomain: ...
     def defineXML(self, xml: str) -> virDomain: ...
     def domainEventDeregisterAny(self, callbackID: int) -> int: ...

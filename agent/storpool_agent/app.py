@@ -27,6 +27,7 @@ from storpool_agent.control import Control
 from storpool_agent.deadline import Deadline
 from storpool_agent.devices.tree import DeviceTree
 from storpool_agent.domains.hypervisor import Hypervisor
+from storpool_agent.domains.model import Routes
 from storpool_agent.drift_watch import DriftWatch
 from storpool_agent.exposition import Exposition
 from storpool_agent.health import Health
@@ -185,7 +186,7 @@ def _lock(state_dir: Path) -> int:
 def host_of(settings: Settings, abandon: Event) -> tuple[Host, Hypervisor, DeviceTree]:
     """What commands act on, and the two sides of it that are started and stopped. Raises SettingsInvalid."""
     access = storpool_access(settings.storpool)
-    hypervisor = Hypervisor(settings.libvirt.uri, abandon)
+    hypervisor = Hypervisor(settings.libvirt.uri, abandon, Routes(**settings.migration.model_dump()))
     devices = DeviceTree(settings.storpool.device_root)
     storpool = Cluster(access.api, access.token, access.our_id, abandon)
     host = Host(

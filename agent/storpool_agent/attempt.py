@@ -15,6 +15,7 @@ from storpool_agent.crash import crash_point
 from storpool_agent.errors import AgentError, Cancelled, StaleGeneration
 from storpool_agent.interrupt import Interrupt
 from storpool_agent.journal.journal import Journal, PendingThaw, PendingUnplug
+from storpool_agent.journal.migrations import Ticket, TicketState
 from storpool_agent.journal.temporaries import Temporary
 from storpool_commands.envelope import AnyRequest, Request, Step
 from storpool_commands.errors import SideEffects, retry_class
@@ -40,6 +41,26 @@ class Rows(Protocol):
     def with_target(self, kind: str, target: str) -> list[Temporary]: ...
 
     def give_away(self, kind: str, target: str) -> bool: ...
+
+
+class OpenTickets(Protocol):
+    """The journal's list of migrations; see Tickets."""
+
+    def open(self, ticket: Ticket) -> Ticket: ...
+
+    def attaching(self, migration: str, global_id: str, *, now: bool) -> None: ...
+
+    def moved(self, migration: str) -> None: ...
+
+    def withdraw(self, migration: str) -> None: ...
+
+    def close(self, migration: str, vm: str, state: TicketState) -> None: ...
+
+    def get(self, migration: str) -> Ticket | None: ...
+
+    def of_machine(self, vm: str) -> Ticket | None: ...
+
+    def with_volume(self, global_id: str) -> Ticket | None: ...
 
 
 class Turns(Protocol):
@@ -117,6 +138,8 @@ class Attempt:
         self._journal = journal
         self._steps: list[tuple[Step, bool]] = []
         self._cancelled = False
+        self.migration: str | None = None
+        """The one that it is a step of."""
         self._undo_failed = False
         """What an earlier run of the request did and this one could not take back is an effect of the request, too."""
 
@@ -209,6 +232,17 @@ class Attempt:
         pending = self._journal.pending_thaw(vm)
         if pending is not None:
             self._journal.settle_thaw(pending)
+
+    # migrations of machines
+
+    @property
+    def tickets(self) -> OpenTickets:
+        """The migrations that this host has a part in."""
+        return self._journal.tickets
+
+    def acts_for(self, migration: str) -> None:
+        """What this attempt does from now on is done for that migration, whose ticket does not keep it from it."""
+        self.migration = migration
 
     # what is there for as long as a job runs
 

@@ -14,9 +14,13 @@ from storpool_agent import tracing
 from storpool_agent.attempt import Attempt
 from storpool_agent.errors import AgentError
 from storpool_agent.handlers import (
+    arriving,
     backups,
     creating,
+    departing,
+    describing,
     downloads,
+    handing_over,
     machine_disks,
     migrating,
     physical_disks,
@@ -58,6 +62,13 @@ from storpool_commands.disks import (
 from storpool_commands.dry_run import DryRun
 from storpool_commands.envelope import Failure, Request, Success
 from storpool_commands.errors import ErrorCode, retry_class
+from storpool_commands.migration import (
+    DescribeMachine,
+    FinishMigration,
+    MigrateVm,
+    PrepareMigration,
+    RollbackMigration,
+)
 from storpool_commands.pools import AddStoragePool, GetHostInfo, GetPoolStats, RemoveStoragePool
 from storpool_commands.snapshots import DeleteSnapshot, DeleteTemplate, RevertSnapshot, TakeSnapshot
 from storpool_commands.tags import StorPoolCreateTags, StorPoolDeleteTags
@@ -142,6 +153,16 @@ def handle(command: Command, host: Host, attempt: Attempt) -> Result:  # noqa: C
             return downloads.download(command, host, attempt)
         case MigrateVolume():
             return migrating.migrate(command, host, attempt)
+        case DescribeMachine():
+            return describing.describe(command, host, attempt)
+        case PrepareMigration():
+            return arriving.prepare(command, host, attempt)
+        case MigrateVm():
+            return departing.migrate(command, host, attempt)
+        case FinishMigration():
+            return handing_over.finish(command, host, attempt)
+        case RollbackMigration():
+            return handing_over.roll_back(command, host, attempt)
         case AddStoragePool():
             return pools.add(command, host, attempt)
         case RemoveStoragePool():

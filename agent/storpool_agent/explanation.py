@@ -158,8 +158,8 @@ def mentioned(request: Mapping[str, Any] | None) -> frozenset[str]:
     body: Mapping[str, Any] = (request or {}).get("body") or {}
     texts = [body.get("volume"), body.get("path"), body.get("snapshot")]
     texts += [*(body.get("volumes") or ()), *(body.get("snapshots") or ())]
-    for pair in body.get("disks") or ():
-        texts += [pair.get("volume"), pair.get("snapshot")]
+    for disk in body.get("disks") or ():
+        texts += [disk] if isinstance(disk, str) else [disk.get("volume"), disk.get("snapshot")]
     return frozenset(_canonical(text) for text in texts if text)
 
 

@@ -158,7 +158,7 @@ class Jobs:
         if job.bulk:
             job.meter.note("queued", None, None)
             self._copy_queued()
-        named = objects.named(request.body)
+        named = objects.with_ticket(objects.named(request.body), request.body, self._journal.tickets)
         if named.by_name:
             self._enter_name(job, named.by_name, partial(self._resolve, job, named))
         else:

@@ -4,13 +4,15 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.errors import PoolNotFound, SnapshotNotFound, VmNotFound, VolumeNotFound
+from storpool_agent.errors import JournalUnavailable, PoolNotFound, SnapshotNotFound, VmNotFound, VolumeNotFound
 from storpool_agent.host import Host
+from storpool_agent.journal.migrations import Tickets
 from storpool_agent.locks import volume_key
+from storpool_commands.migration import FinishMigration, MigrationDisk, RollbackMigration
 from storpool_commands.references import Reference, parse
 from storpool_commands.vm_snapshots import VolumeAndSnapshot
 
@@ -42,9 +44,11 @@ class Named:
 def named(command: object) -> Named:
     """Read off the fields that every command calls the same."""
     fields = vars(command)
-    pairs: Sequence[VolumeAndSnapshot] = fields.get("disks") or ()
-    volumes = [fields.get("volume"), fields.get("path"), *(fields.get("volumes") or ()), *(one.volume for one in pairs)]
-    snapshots = [fields.get("snapshot"), *(fields.get("snapshots") or ()), *(one.snapshot for one in pairs)]
+    disks: Sequence[VolumeAndSnapshot | MigrationDisk | str] = fields.get("disks") or ()
+    volumes = [fields.get("volume"), fields.get("path"), *(fields.get("volumes") or ())]
+    volumes += [one if isinstance(one, str) else one.volume for one in disks]
+    snapshots = [fields.get("snapshot"), *(fields.get("snapshots") or ())]
+    snapshots += [one.snapshot for one in disks if isinstance(one, VolumeAndSnapshot)]
     return Named(
         tuple(parse(text) for text in volumes if text),
         tuple(parse(text) for text in snapshots if text),
@@ -52,6 +56,20 @@ def named(command: object) -> Named:
         fields.get("pool"),
         None if "pool" not in fields else fields.get("name"),
     )
+
+
+def with_ticket(objects: Named, command: object, tickets: Tickets) -> Named:
+    """The commands that end a migration name it alone: its volumes are in its ticket.
+
+    A journal that cannot be read has no ticket for the handler either, which then does nothing.
+    """
+    if not isinstance(command, FinishMigration | RollbackMigration):
+        return objects
+    with suppress(JournalUnavailable):
+        if (ticket := tickets.get(str(command.migration))) is not None:
+            volumes = tuple(Reference("id", disk.global_id) for disk in ticket.disks)
+            return replace(objects, volumes=(*objects.volumes, *volumes))
+    return objects
 
 
 def resolve(objects: Named, host: Host) -> frozenset[str]:

@@ -2,20 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What StorPool, the kernel, libvirt and the journal each say of this host's volumes, about the same moment."""
 
-import posixpath
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
+from storpool_agent import disk_paths
 from storpool_agent.deadline import Deadline
 from storpool_agent.devices.model import Device
 from storpool_agent.domains.model import DiskInDomain
-from storpool_agent.errors import DeviceMismatch, SnapshotNotFound, VolumeNotFound
+from storpool_agent.errors import DeviceMismatch
 from storpool_agent.host import Host
 from storpool_agent.journal.journal import Journal, PendingUnplug
 from storpool_agent.journal.temporaries import USE
 from storpool_agent.storpool.model import Attachment
-from storpool_commands.references import parse
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class Picture:
 
 def take(host: Host, journal: Journal, deadline: Deadline) -> Picture:
     """Raises the AgentErrors of StorPool, libvirt and the journal: half a picture would accuse the innocent."""
-    disks = host.domains.below(_directories(host), deadline)
+    disks = host.domains.below(disk_paths.directories(host), deadline)
     linked = frozenset(host.devices.linked())
     attachments = host.storpool.attachments(deadline)
     here = {one.global_id for one in attachments if one.client == host.storpool.our_id}
@@ -91,16 +89,11 @@ def take(host: Host, journal: Journal, deadline: Deadline) -> Picture:
         our_id=host.storpool.our_id,
         attachments=attachments,
         links={global_id: _link(host, global_id, global_id in linked) for global_id in sorted(here | linked)},
-        disks=[UsedDisk(disk, _global_id(host, disk.path, deadline)) for disk in disks],
+        disks=[UsedDisk(disk, disk_paths.global_id(host, disk.path, deadline)) for disk in disks],
         unplugs=journal.pending_unplugs(),
         used_by_jobs=frozenset(one.target for one in journal.temporaries.of_kind(USE)),
         host=host.name,
     )
-
-
-def _directories(host: Host) -> list[str]:
-    """Where this host's links are: the parents of any volume's."""
-    return sorted({posixpath.dirname(path) for path in host.devices.links("a.b.c", "name")})
 
 
 def _link(host: Host, global_id: str, there: bool) -> Link:
@@ -109,18 +102,3 @@ def _link(host: Host, global_id: str, there: bool) -> Link:
         return Link(path, there, host.devices.look(global_id))
     except DeviceMismatch:
         return Link(path, there, None)
-
-
-def _global_id(host: Host, path: str, deadline: Deadline) -> str | None:
-    """A path below storpool-byid ends in the global id; one below storpool in `~<global id>` or in a name."""
-    last = posixpath.basename(path)
-    try:
-        reference = parse(f"~{last}" if path == host.devices.link(last) else last)
-    except ValueError:
-        return None
-    if reference.kind == "id":
-        return reference.value
-    for look in (host.storpool.volume, host.storpool.snapshot):
-        with suppress(VolumeNotFound, SnapshotNotFound):
-            return look(reference, deadline).global_id
-    return None

@@ -5,7 +5,7 @@
 What is secret is said by the models: every field that is a SecretStr.
 """
 
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from pydantic import BaseModel, SecretStr
 
@@ -17,11 +17,14 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def has_secret(model: BaseModel) -> bool:
-    """Whether any field of it, or of a model in it, is a secret."""
-    return any(
-        isinstance(value, SecretStr) or (isinstance(value, BaseModel) and has_secret(value))
-        for value in vars(model).values()
-    )
+    """Whether any field of it, or of a model in it or in a list of it, is a secret."""
+    return any(_is_secret(value) for value in vars(model).values())
+
+
+def _is_secret(value: object) -> bool:
+    if isinstance(value, list):
+        return any(_is_secret(each) for each in cast("list[object]", value))
+    return isinstance(value, SecretStr) or (isinstance(value, BaseModel) and has_secret(value))
 
 
 def storable(request: Request | ControlRequest, body: bytes) -> bytes:
@@ -35,10 +38,14 @@ def storable(request: Request | ControlRequest, body: bytes) -> bytes:
 def _without(model: M) -> M:
     """A copy with every secret replaced, whatever its length."""
     changes = {
-        name: _replaced(value) for name, value in vars(model).items() if isinstance(value, SecretStr | BaseModel)
+        name: _replaced(value) for name, value in vars(model).items() if isinstance(value, SecretStr | BaseModel | list)
     }
     return model.model_copy(update=changes)
 
 
-def _replaced(value: SecretStr | BaseModel) -> SecretStr | BaseModel:
-    return HIDDEN if isinstance(value, SecretStr) else _without(value)
+def _replaced(value: object) -> object:
+    if isinstance(value, list):
+        return [_replaced(each) for each in cast("list[object]", value)]
+    if isinstance(value, BaseModel):
+        return _without(value)
+    return HIDDEN if isinstance(value, SecretStr) else value

@@ -126,6 +126,25 @@ class Libvirt(_Section):
     uri: str = "qemu:///system"
 
 
+Route = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+]*://\S*$")]
+Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:{}_-]+$")]
+
+
+class Migration(_Section):
+    """Where machines of this host may move to, and how."""
+
+    uri: Route | Literal[""] = "qemu+tls://{host}/system"
+    """libvirt on another host, whose name on the bus is put in for `{host}`. Empty: only those in `uris`."""
+    uris: dict[HostId, Route] = {}
+    """By host, where it is another."""
+    address: Address | Literal[""] = ""
+    """Where a machine's memory is sent to, `{host}` as above. Empty: where the other libvirt says, its host name."""
+    addresses: dict[HostId, Address] = {}
+    """By host, where it is another: a network of its own for migrations."""
+    tls: bool = True
+    """Memory is encrypted on its way (QEMU's own TLS; libvirt's connection is as its URI says)."""
+
+
 class Lanes(_Section):
     """Worker threads."""
 
@@ -241,6 +260,7 @@ class Settings(BaseSettings):
     storpool: StorPool = StorPool()
     pools: dict[PoolName, Pool] = {}
     libvirt: Libvirt = Libvirt()
+    migration: Migration = Migration()
     lanes: Lanes = Lanes()
     secondary: Secondary = Secondary()
     metrics: Metrics = Metrics()

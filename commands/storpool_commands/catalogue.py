@@ -62,6 +62,18 @@ from storpool_commands.disks import (
 )
 from storpool_commands.dry_run import DryRun
 from storpool_commands.explaining import ExplainedVolume, ExplainVolume
+from storpool_commands.migration import (
+    DescribedMachine,
+    DescribeMachine,
+    FinishedMigration,
+    FinishMigration,
+    MigratedVm,
+    MigrateVm,
+    PreparedMigration,
+    PrepareMigration,
+    RollbackMigration,
+    RolledBackMigration,
+)
 from storpool_commands.pools import (
     AddedStoragePool,
     AddStoragePool,
@@ -145,6 +157,11 @@ Command = Annotated[
     | CopyVolumeToSecondary
     | DownloadVolume
     | MigrateVolume
+    | DescribeMachine
+    | PrepareMigration
+    | MigrateVm
+    | FinishMigration
+    | RollbackMigration
     | AddStoragePool
     | RemoveStoragePool
     | GetPoolStats
@@ -154,7 +171,7 @@ Command = Annotated[
 ]
 """What a host's queue takes."""
 
-BulkCommand = (
+CopyCommand = (
     DownloadTemplate
     | BackupSnapshot
     | CreateTemplateFromVolume
@@ -163,6 +180,9 @@ BulkCommand = (
     | DownloadVolume
     | MigrateVolume
 )
+"""Those that read and write disks."""
+
+BulkCommand = CopyCommand | MigrateVm
 """Those that move data, which takes minutes: the host runs them in a lane of their own."""
 
 AnyCommand = Annotated[
@@ -230,6 +250,11 @@ Result = Annotated[
     | CopiedVolume
     | DownloadedVolume
     | MigratedVolume
+    | DescribedMachine
+    | PreparedMigration
+    | MigratedVm
+    | FinishedMigration
+    | RolledBackMigration
     | AddedStoragePool
     | RemovedStoragePool
     | PoolStats

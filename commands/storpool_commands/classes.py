@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, get_args
 
 from storpool_commands import catalogue
-from storpool_commands.catalogue import BulkCommand, Command, ControlCommand
+from storpool_commands.catalogue import Command, ControlCommand, CopyCommand
 from storpool_commands.control import (
     CancelCommand,
     Drain,
@@ -31,6 +31,13 @@ from storpool_commands.disks import (
     StorpoolResize,
 )
 from storpool_commands.explaining import ExplainVolume
+from storpool_commands.migration import (
+    DescribeMachine,
+    FinishMigration,
+    MigrateVm,
+    PrepareMigration,
+    RollbackMigration,
+)
 from storpool_commands.pools import AddStoragePool, GetHostInfo, GetPoolStats, RemoveStoragePool
 from storpool_commands.snapshots import DeleteSnapshot, DeleteTemplate, RevertSnapshot, TakeSnapshot
 from storpool_commands.tags import StorPoolCreateTags, StorPoolDeleteTags
@@ -48,6 +55,7 @@ from storpool_commands.volumes import (
 ReadCommand = (
     Ping
     | GetPhysicalDisk
+    | DescribeMachine
     | GetPoolStats
     | GetHostInfo
     | QueryCommand
@@ -80,6 +88,7 @@ SnapshotCommand = (
     | RevertVmSnapshot
     | DeleteVmSnapshot
 )
+MigrationCommand = PrepareMigration | MigrateVm | FinishMigration | RollbackMigration
 PoolCommand = AddStoragePool | RemoveStoragePool
 AgentCommand = CancelCommand | Drain | SetLogLevel
 
@@ -94,6 +103,8 @@ class CommandClass(StrEnum):
     SNAPSHOTS = "snapshots"
     COPIES = "copies"
     """Reads and writes secondary storage, too."""
+    MIGRATION = "migration"
+    """Moves running machines to the hosts that the settings name."""
     FENCE = "fence"
     """Takes volumes from every host, by force."""
     POOLS = "pools"
@@ -112,8 +123,10 @@ def class_of(command: Command | ControlCommand) -> CommandClass:  # noqa: PLR091
         return CommandClass.VOLUMES
     if isinstance(command, SnapshotCommand):
         return CommandClass.SNAPSHOTS
-    if isinstance(command, BulkCommand):
+    if isinstance(command, CopyCommand):
         return CommandClass.COPIES
+    if isinstance(command, MigrationCommand):
+        return CommandClass.MIGRATION
     if isinstance(command, FenceVolumes):
         return CommandClass.FENCE
     if isinstance(command, PoolCommand):
@@ -132,7 +145,8 @@ COMMANDS_OF: Mapping[CommandClass, frozenset[str]] = MappingProxyType(
         CommandClass.ATTACH: _names(get_args(AttachCommand)),
         CommandClass.VOLUMES: _names(get_args(VolumeCommand)),
         CommandClass.SNAPSHOTS: _names(get_args(SnapshotCommand)),
-        CommandClass.COPIES: _names(get_args(BulkCommand)),
+        CommandClass.COPIES: _names(get_args(CopyCommand)),
+        CommandClass.MIGRATION: _names(get_args(MigrationCommand)),
         CommandClass.FENCE: _names([FenceVolumes]),
         CommandClass.POOLS: _names(get_args(PoolCommand)),
         CommandClass.CONTROL: _names(get_args(AgentCommand)),

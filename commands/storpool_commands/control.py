@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from storpool_commands.migration import SeenMigration
 from storpool_commands.wire import AnswerModel, CommandModel, HostId, RequestId, Timestamp
 
 State = Literal["accepted", "running", "finished"]
@@ -180,7 +181,9 @@ class ListAttachments(CommandModel[ListedAttachments]):
     command: Literal["listAttachments"] = "listAttachments"
 
 
-DriftKind = Literal["no-device", "not-attached", "not-used", "wrong-mode", "unplug-pending", "two-writers"]
+DriftKind = Literal[
+    "no-device", "not-attached", "not-used", "wrong-mode", "unplug-pending", "two-writers", "migration-expired"
+]
 
 
 class Drift(AnswerModel):
@@ -190,7 +193,7 @@ class Drift(AnswerModel):
     """`no-device`: attached, but no link leads to a device. `not-attached`: a machine's disk, or a link, that
     StorPool does not list here. `not-used`: attached, and neither a machine nor a copy job has it. `wrong-mode`: rw
     at one, ro at the other. `unplug-pending`: a guest has been asked to let go. `two-writers`: also attached rw to
-    another client."""
+    another client. `migration-expired`: a migration of its machine was neither finished nor rolled back in time."""
     global_id: str | None
     """Null for a disk whose path is a name that leads nowhere."""
     path: str | None
@@ -265,6 +268,8 @@ class Drained(AnswerModel):
     """Those, copies among them, the oldest first; a hundred at most."""
     pending_unplugs: list[PendingUnplug] = []
     mirrors: list[RunningMirror] = []
+    migrations: list[SeenMigration] = []
+    """Those that this host has a part in and that are neither finished nor rolled back."""
     attachments: list[ListedAttachment] | None = None
     """Those that running machines of this host have. Null when that could not be found out, and with `on: false`."""
     not_known: str | None = None
@@ -376,6 +381,8 @@ class AgentStatus(AnswerModel):
     """Guests that a command may have frozen."""
     leftovers: int
     """What finished copy jobs have made and could not take away yet."""
+    migrations: list[SeenMigration] = []
+    """Those that this host has a part in and that are neither finished nor rolled back."""
     troubles: list[str]
     """What somebody should look at, for a person; empty is good."""
 

@@ -117,6 +117,18 @@ class ErrorCode(StrEnum):
     LIBVIRT_TIMEOUT = "libvirt-timeout"
     LIBVIRT_REFUSED = "libvirt-refused"
 
+    # from host to host
+    MIGRATION_UNDER_WAY = "migration-under-way"
+    MIGRATION_OVER = "migration-over"
+    MIGRATION_COMPLETED = "migration-completed"
+    MIGRATION_EXPIRED = "migration-expired"
+    MIGRATION_NOT_FOUND = "migration-not-found"
+    MIGRATION_UNKNOWN = "migration-unknown"
+    MIGRATION_FAILED = "migration-failed"
+    MIGRATION_UNSAFE = "migration-unsafe"
+    CPU_INCOMPATIBLE = "cpu-incompatible"
+    DESTINATION_UNREACHABLE = "destination-unreachable"
+
 
 _RETRYABLE = {
     ErrorCode.CANCELLED,
@@ -160,11 +172,15 @@ _RETRYABLE = {
     ErrorCode.GUEST_AGENT_UNAVAILABLE,
     ErrorCode.GUEST_NOT_FROZEN,
     ErrorCode.FROZEN_TOO_LONG,
+    ErrorCode.MIGRATION_UNDER_WAY,
+    ErrorCode.MIGRATION_FAILED,
+    ErrorCode.DESTINATION_UNREACHABLE,
 }
 _UNCERTAIN = {
     ErrorCode.STORPOOL_TIMEOUT,
     ErrorCode.STORPOOL_BAD_ANSWER,
     ErrorCode.LIBVIRT_TIMEOUT,
+    ErrorCode.MIGRATION_UNKNOWN,
     ErrorCode.CRASH_LOOP,
     ErrorCode.INTERNAL,
 }

@@ -6,6 +6,7 @@ from typing import Literal
 
 from storpool_commands.control import Kept
 from storpool_commands.disks import AttachedTo, Holder, Mode
+from storpool_commands.migration import SeenMigration
 from storpool_commands.references import ObjectRef
 from storpool_commands.wire import AnswerModel, CommandModel, RequestId, Timestamp
 
@@ -90,6 +91,8 @@ class ExplainedVolume(AnswerModel):
     recent: list[SeenJob]
     """The last finished ones that named it, the newest first."""
     pending_unplug: SeenUnplug | None
+    migration: SeenMigration | None = None
+    """The migration of its machine, if one is neither finished nor rolled back on this host."""
     generation: int
     """The highest that the host has seen; 0: none."""
     writing: str | None

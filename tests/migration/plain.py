@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A migration by libvirt alone: what the tests of the agents rely on is proven without them."""
 
-from typing import Any
-
 import libvirt
 
 from kvm_host import KvmHost
@@ -24,7 +22,7 @@ SLOW_MIB_S = 16
 
 def migrate(guest: Traveller, destination: KvmHost, mib_s: int | None = None) -> None:
     """As a source's agent has its libvirtd do it; the volumes are attached to both hosts."""
-    parameters: dict[str, Any] = {libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://{destination.address}"}
+    parameters: dict[str, str | int] = {libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://{destination.address}"}
     if mib_s is not None:
         parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = mib_s
     connection = libvirt.open(guest.host.uri)

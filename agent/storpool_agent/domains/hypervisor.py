@@ -9,16 +9,29 @@ from threading import Event
 import libvirt
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains import freezing, machine
+from storpool_agent.domains import freezing, machine, portrait, whereabouts
 from storpool_agent.domains.access import Access
 from storpool_agent.domains.calls import DomainCalls
 from storpool_agent.domains.copy_job import CopyJob, capacity
+from storpool_agent.domains.departing import Departing
 from storpool_agent.domains.disk_xml import SourceDirectories, SourcePaths
 from storpool_agent.domains.ending import Ending
 from storpool_agent.domains.link import Link
 from storpool_agent.domains.mirroring import Mirroring
-from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget
+from storpool_agent.domains.model import (
+    Disk,
+    DiskInDomain,
+    Domain,
+    MirrorTarget,
+    Passage,
+    Platform,
+    Portrait,
+    Presence,
+    Routes,
+    Sent,
+)
 from storpool_agent.domains.news import Newsroom
+from storpool_agent.domains.peers import Peers
 from storpool_agent.domains.pivoting import Pivoting
 from storpool_agent.domains.plugging import Plugging
 from storpool_agent.domains.tuning import Tuning
@@ -34,8 +47,10 @@ class Hypervisor:
     `stopping` ends waits for a guest at once, with UnplugPending; other calls go on until `stop`.
     """
 
-    def __init__(self, uri: str, stopping: Event) -> None:
+    def __init__(self, uri: str, stopping: Event, routes: Routes | None = None) -> None:
         newsroom = Newsroom()
+        self._uri = uri
+        self._peers = Peers(routes or Routes())
         self._access = Access(Link(uri, newsroom), DomainCalls(uri), DomainCalls(uri), newsroom, stopping)
 
     def start(self) -> None:
@@ -127,6 +142,36 @@ class Hypervisor:
 
     def capacity(self, disk: DiskInDomain, deadline: Deadline) -> int:
         return capacity(self._access, disk, deadline)
+
+    def portray(self, vm: str, deadline: Deadline) -> Portrait:
+        return portrait.of(self._access, vm, deadline)
+
+    def refuse_misfit(self, platform: Platform, deadline: Deadline) -> None:
+        portrait.refuse_misfit(self._access, platform, deadline)
+
+    def standing(self, vm: str, deadline: Deadline, *, peer: str | None = None) -> Presence:
+        if peer is None:
+            return whereabouts.here(self._access, vm, deadline)
+        return self._peers.ask(peer, lambda connection: whereabouts.at(connection, vm), deadline)
+
+    def send(self, passage: Passage, begun: Callable[[], None], task: Task, deadline: Deadline) -> None:
+        Departing(self._uri, self._access, self._peers, passage, begun).run(task, deadline)
+
+    def sent(self, vm: str, peer: str, deadline: Deadline) -> Sent:
+        return self._peers.ask(peer, lambda connection: whereabouts.sent(connection, vm), deadline)
+
+    def resume(self, vm: str, deadline: Deadline, *, peer: str | None = None) -> None:
+        self._do(vm, whereabouts.resume, deadline, peer)
+
+    def remove(self, vm: str, deadline: Deadline, *, peer: str | None = None) -> None:
+        self._do(vm, whereabouts.remove, deadline, peer)
+
+    def _do(self, vm: str, call: Callable[[libvirt.virDomain], None], deadline: Deadline, peer: str | None) -> None:
+        if peer is not None:
+            self._peers.ask(peer, lambda connection: call(connection.lookupByUUIDString(vm)), deadline)
+            return
+        with self._access.calls.turn(vm, deadline):
+            self._access.call(vm, call, deadline)
 
     def versions(self, deadline: Deadline) -> tuple[str, str]:
         return self._access.link.ask(

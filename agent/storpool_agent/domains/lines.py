@@ -32,13 +32,13 @@ class Lines:
                 if not connection_lost(error):
                     self.put_back(kept)
                     raise
-                _close(kept)
+                close(kept)
         fresh = libvirt.open(self._uri)
         try:
             fresh.setKeepAlive(KEEPALIVE_S, KEEPALIVE_COUNT)
             return fresh, fresh.lookupByUUIDString(uuid)
         except libvirt.libvirtError:
-            _close(fresh)
+            close(fresh)
             raise
 
     def put_back(self, connection: libvirt.virConnect) -> None:
@@ -46,21 +46,22 @@ class Lines:
             if not self._closed and len(self._idle) < KEPT and connection.isAlive() == 1:
                 self._idle.append(connection)
                 return
-        _close(connection)
+        close(connection)
 
     def close(self) -> None:
         with self._guard:
             self._closed = True
             idle, self._idle = self._idle, []
         for connection in idle:
-            _close(connection)
+            close(connection)
 
     def _kept(self) -> libvirt.virConnect | None:
         with self._guard:
             return self._idle.pop() if self._idle else None
 
 
-def _close(connection: libvirt.virConnect) -> None:
+def close(connection: libvirt.virConnect) -> None:
+    """Of one that may be lost already."""
     try:
         connection.close()
     except libvirt.libvirtError as error:

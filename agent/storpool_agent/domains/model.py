@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Machines and disks as libvirt has them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from storpool_commands.disks import IoTune, Mode
@@ -71,3 +72,107 @@ class MirrorTarget:
     path: str
     format: ImageFormat
     device: bool
+
+
+@dataclass(frozen=True)
+class MachineDisk:
+    """A disk, or a drive, of a machine: whatever it is, and wherever its contents are."""
+
+    target: str
+    device: str
+    path: str | None
+    format: str | None
+    mode: Mode
+    cache: str | None
+    encrypted: bool
+    bus: str
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """What a machine is made of: as it runs, or as it would when it is off."""
+
+    domain: Domain
+    paused: bool
+    cpu: str | None
+    """libvirt's `<cpu>` as another host has to have it."""
+    arch: str
+    machine_type: str
+    domain_type: str
+    memory_bytes: int
+    vcpus: int
+    disks: tuple[MachineDisk, ...]
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What a host has to offer for a machine."""
+
+    domain_type: str
+    arch: str
+    machine_type: str | None
+    cpu: str | None
+
+
+Standing = Literal["absent", "off", "running", "paused", "leaving", "arriving"]
+"""`absent`: there is no such machine. `off`: it is configured only. `running`, `paused`: it is there, and no migration
+of it is under way. `leaving`, `arriving`: one is, out of this host or into it."""
+
+
+@dataclass(frozen=True)
+class Presence:
+    """How a machine stands on one host, at one moment, as that host's libvirt says."""
+
+    standing: Standing
+    why: str = ""
+    """libvirt's own word for it; for a person."""
+    by_migration: bool = False
+    """It stands still because its memory has been sent elsewhere; not because somebody, or a disk, has stopped it."""
+    sources: tuple[str, ...] = ()
+    """Source paths of the disks of the machine that runs, stands still, or arrives."""
+
+    @property
+    def active(self) -> bool:
+        """It has a QEMU here, in whichever state."""
+        return self.standing not in ("absent", "off")
+
+    def __str__(self) -> str:
+        return f"{self.standing} ({self.why})" if self.why else self.standing
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A running machine's way to another host."""
+
+    vm: str
+    """Its UUID."""
+    name: str
+    persistent: bool
+    peer: str
+    """The other host."""
+    bandwidth_bytes_s: int | None = None
+    auto_converge: bool = True
+    downtime_limit_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a passage has taken, as far as libvirt tells."""
+
+    memory_bytes: int | None = None
+    downtime_ms: int | None = None
+    total_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Routes:
+    """How this host's libvirt, and this agent, reach other hosts."""
+
+    uri: str = "qemu+tls://{host}/system"
+    """Of their libvirt; empty: only those in `uris` are reached."""
+    uris: Mapping[str, str] = field(default_factory=dict[str, str])
+    address: str = ""
+    """Where the machine's memory is sent to; empty: where the other libvirt says."""
+    addresses: Mapping[str, str] = field(default_factory=dict[str, str])
+    tls: bool = True
+    """For the memory, besides what the URI says of libvirt's own connection."""

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import ClassVar, Literal
 
-from storpool_agent.attempt import Attempt, Rows, RunningStep
+from storpool_agent.attempt import Attempt, OpenTickets, Rows, RunningStep
+from storpool_agent.journal.migrations import Ticket, TicketState
 from storpool_agent.journal.temporaries import Temporary
 from storpool_commands.envelope import Step
 from storpool_commands.errors import SideEffects
@@ -61,6 +62,10 @@ class DryAttempt(Attempt):
     def temporaries(self) -> Rows:
         return ReadRows(self._journal.temporaries)
 
+    @property
+    def tickets(self) -> OpenTickets:
+        return ReadTickets(self._journal.tickets)
+
     def fence(self, global_id: str, generation: int | None) -> None:
         if generation is not None:
             self._refuse_stale(global_id, generation, self._journal.fence(global_id))
@@ -80,6 +85,37 @@ class DryAttempt(Attempt):
     def _dry_ended(self, name: str, status: Literal["done", "already", "failed", "planned"], started: float) -> None:
         took_ms = round((monotonic() - started) * 1000, 3)
         self._steps.append((Step(step=name, status=status, took_ms=took_ms), False))
+
+
+class ReadTickets:
+    """The migrations that are under way; none is begun or ended."""
+
+    def __init__(self, real: OpenTickets) -> None:
+        self._real = real
+
+    def open(self, ticket: Ticket) -> Ticket:
+        return self._real.get(ticket.migration) or ticket
+
+    def attaching(self, migration: str, global_id: str, *, now: bool) -> None:
+        pass
+
+    def moved(self, migration: str) -> None:
+        pass
+
+    def withdraw(self, migration: str) -> None:
+        pass
+
+    def close(self, migration: str, vm: str, state: TicketState) -> None:
+        pass
+
+    def get(self, migration: str) -> Ticket | None:
+        return self._real.get(migration)
+
+    def of_machine(self, vm: str) -> Ticket | None:
+        return self._real.of_machine(vm)
+
+    def with_volume(self, global_id: str) -> Ticket | None:
+        return self._real.with_volume(global_id)
 
 
 class ReadRows:

@@ -2,11 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Machines that are left as they are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget
+from storpool_agent.domains.model import (
+    Disk,
+    DiskInDomain,
+    Domain,
+    MirrorTarget,
+    Passage,
+    Platform,
+    Portrait,
+    Presence,
+    Sent,
+)
 from storpool_agent.dry_run.devices import DryDevices
 from storpool_agent.host import Domains
 from storpool_agent.task import Task
@@ -47,6 +57,27 @@ class DryDomains:
 
     def capacity(self, disk: DiskInDomain, deadline: Deadline) -> int:
         return self._real.capacity(self._moved.get((disk.domain.uuid, disk.path), disk), deadline)
+
+    def portray(self, vm: str, deadline: Deadline) -> Portrait:
+        return self._real.portray(vm, deadline)
+
+    def refuse_misfit(self, platform: Platform, deadline: Deadline) -> None:
+        self._real.refuse_misfit(platform, deadline)
+
+    def standing(self, vm: str, deadline: Deadline, *, peer: str | None = None) -> Presence:
+        return self._real.standing(vm, deadline, peer=peer)
+
+    def send(self, passage: Passage, begun: Callable[[], None], task: Task, deadline: Deadline) -> None:
+        pass
+
+    def sent(self, vm: str, peer: str, deadline: Deadline) -> Sent:
+        return Sent()
+
+    def resume(self, vm: str, deadline: Deadline, *, peer: str | None = None) -> None:
+        pass
+
+    def remove(self, vm: str, deadline: Deadline, *, peer: str | None = None) -> None:
+        pass
 
     def versions(self, deadline: Deadline) -> tuple[str, str]:
         return self._real.versions(deadline)

@@ -20,6 +20,7 @@ from storpool_agent.errors import (
     DiskInUseByVm,
     LibvirtTimeout,
     LibvirtUnavailable,
+    MigrationUnderWay,
     SnapshotNotFound,
     StorPoolTimeout,
     UnplugPending,
@@ -93,6 +94,26 @@ def refuse_pending(volume: Volume, attempt: Attempt) -> None:
         )
 
 
+def refuse_migrating(attempt: Attempt, volumes: Sequence[Volume] = (), vm: str | None = None) -> None:
+    """While a machine (a UUID) goes to another host, nothing else changes it or what it has. Raises MigrationUnderWay.
+
+    The migration's own commands are let pass. `force` is no reason to: whoever is to end it says rollbackMigration.
+    """
+    tickets = [attempt.tickets.with_volume(one.global_id) for one in volumes]
+    tickets.append(attempt.tickets.of_machine(vm) if vm else None)
+    for ticket in tickets:
+        if ticket is not None and ticket.migration != attempt.migration:
+            way = f"to {ticket.peer}" if ticket.role == "source" else f"from {ticket.peer}"
+            raise MigrationUnderWay(
+                f"machine {ticket.name} is on its way {way}, or was to be (migration {ticket.migration}); wait for its "
+                "end, or end it: finishMigration when it runs there, rollbackMigration when it does not",
+                migration=ticket.migration,
+                vm=ticket.vm,
+                peer=ticket.peer,
+                role=ticket.role,
+            )
+
+
 def refuse_incomplete(volume: Volume, attempt: Attempt) -> None:
     """A volume that a copy job is still writing is nobody else's. Raises VolumeIncomplete."""
     writer = volume.tags.get(WRITING)
@@ -120,6 +141,7 @@ def refuse_jobs(volume: Volume, attempt: Attempt) -> None:
 def connect(volume: Volume, wish: Wish, host: Host, attempt: Attempt, deadline: Deadline) -> Connected:
     """Attach unless attached, make sure that nobody else writes, wait for the device; undo it all on failure."""
     refuse_pending(volume, attempt)
+    refuse_migrating(attempt, [volume])
     refuse_incomplete(volume, attempt)
     with attempt.step("check"):
         attachments = attachments_of(volume, host.storpool.attachments(deadline))
@@ -159,6 +181,7 @@ def disconnect(volume: Volume, host: Host, attempt: Attempt, deadline: Deadline,
 
     Raises VolumeBusy with who holds it. With `force` only a machine of this host can hold it.
     """
+    refuse_migrating(attempt, [volume])
     with attempt.step("check"):
         attached = mine_of(attachments_of(volume, host.storpool.attachments(deadline)), host) is not None
         device = device_of(volume, host)

@@ -44,6 +44,7 @@ def to_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedVol
         with attempt.step("find"):
             volume = finding.volume_or_none(command.volume or "", pool.storpool, _soon())
             domain = host.domains.find(vm, _soon())
+            connecting.refuse_migrating(attempt, vm=domain.uuid)
             old_paths = connecting.paths(volume, host) if volume else []
             disk = _disk(domain, old_paths, host)
         if volume is not None:
@@ -83,6 +84,7 @@ def from_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedV
         copy.acquire(source.store)
         with attempt.step("find"):
             domain = host.domains.find(vm, _soon())
+            connecting.refuse_migrating(attempt, vm=domain.uuid)
             volume = _noted(pool, attempt)
             there = _disk(domain, connecting.paths(volume, host), host) if volume else None
             path = host.secondary.local_path(source.store, source.path)

@@ -27,6 +27,7 @@ def attach(command: AttachDisk, host: Host, attempt: Attempt) -> AttachedDisk:
         volume = host.storpool.volume(parse(command.volume), deadline)
         domain = host.domains.find(command.vm, deadline)
         _check_state(command, domain)
+        connecting.refuse_migrating(attempt, [volume], domain.uuid)
     attempt.fence(volume.global_id, command.generation)
     with attempt.step("machines"):
         here = _refuse_other_machines(volume, domain, connecting.machines_with(volume, host, deadline))
@@ -67,6 +68,7 @@ def detach(command: DetachDisk, host: Host, attempt: Attempt) -> DetachedDisk:
         domain = _domain_or_none(command.vm, host, deadline)
     if volume is None:
         return DetachedDisk(global_id=None, vm=domain.uuid if domain else None, unplugged_now=False, detached_now=False)
+    connecting.refuse_migrating(attempt, [volume], domain.uuid if domain else None)
     attempt.fence(volume.global_id, command.generation)
     unplugged = domain is not None and _unplug(volume, domain, command.wait_guest_s, host, attempt, deadline)
     detached = connecting.disconnect(volume, host, attempt, Deadline.after(command.timeout_s))
@@ -148,6 +150,7 @@ def set_qos(command: SetDiskQos, host: Host, attempt: Attempt) -> DiskQos:
     with attempt.step("find"):
         volume = host.storpool.volume(parse(command.volume), deadline)
         domain = host.domains.find(command.vm, deadline)
+        connecting.refuse_migrating(attempt, [volume], domain.uuid)
         disks = [one for one in connecting.machines_with(volume, host, deadline) if one.domain.uuid == domain.uuid]
         if not disks:
             raise DiskNotFound(

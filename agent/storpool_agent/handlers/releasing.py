@@ -26,6 +26,7 @@ def fence(command: FenceVolumes, host: Host, attempt: Attempt) -> FencedVolumes:
     with attempt.step("find"):
         volumes = finding.all_volumes(command.volumes, storpool, deadline)
     with attempt.step("check"):
+        connecting.refuse_migrating(attempt, volumes)
         refuse_running(volumes, host, deadline)
         for each in volumes:
             connecting.refuse_jobs(each, attempt)
@@ -56,6 +57,7 @@ def free(volume: Volume, command: Forced, host: Host, storpool: StorPool, attemp
     of this host has it.
     """
     with attempt.step("check"):
+        connecting.refuse_migrating(attempt, [volume])
         having = clients_of([volume], storpool, deadline)
         if having[volume.global_id]:
             connecting.refuse_jobs(volume, attempt)

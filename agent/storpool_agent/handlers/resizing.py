@@ -20,6 +20,7 @@ def resize(command: StorpoolResize, host: Host, attempt: Attempt) -> ResizedVolu
     deadline = Deadline.after(command.timeout_s)
     with attempt.step("find"):
         volume = connecting.find(command.volume, None, host, deadline)
+        connecting.refuse_migrating(attempt, [volume])
         disks = _disks(command, volume, host, deadline)
         _check(command, volume, disks)
     with attempt.step("storpool", changes=True) as step:

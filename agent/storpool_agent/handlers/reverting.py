@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import AgentError, RevertIncomplete, StorPoolBadAnswer, VolumeNotFound, WouldShrink
-from storpool_agent.handlers import finding, releasing
+from storpool_agent.handlers import connecting, finding, releasing
 from storpool_agent.host import Host, StorPool
 from storpool_agent.storpool.model import NewSnapshot, Volume, VolumeChange
 from storpool_commands.errors import retry_class
@@ -107,6 +107,7 @@ def _check(
     begun: bool,
 ) -> None:
     with attempt.step("check"):
+        connecting.refuse_migrating(attempt, [volume])
         releasing.refuse_running([volume], host, deadline)
         clients = releasing.clients_of([volume], storpool, deadline)[volume.global_id]
         if clients and begun:

@@ -317,6 +317,7 @@ _AWAY: Mapping[str, Callable[[Temporary, Host], None]] = {
 def attach(volume: Volume, mode: Mode, host: Host, attempt: Attempt, deadline: Deadline) -> Device:
     """Have a volume or snapshot attached to this host as long as the job uses it."""
     with attempt.turns.again(volume.global_id, attempt.interrupt), attempt.step("attach", changes=True) as step:
+        connecting.refuse_migrating(attempt, [volume])
         attempt.making(USE, volume.global_id)
         attachments = connecting.attachments_of(volume, host.storpool.attachments(deadline))
         wish = connecting.Wish(mode, "copy")

@@ -21,7 +21,7 @@ from storpool_agent.errors import (
     VolumeNotFound,
     WouldShrink,
 )
-from storpool_agent.handlers import finding, releasing
+from storpool_agent.handlers import connecting, finding, releasing
 from storpool_agent.host import Host, StorPool
 from storpool_agent.storpool.model import NewSnapshot, Volume, VolumeChange
 from storpool_commands.errors import retry_class
@@ -68,6 +68,7 @@ def revert(command: RevertVmSnapshot, host: Host, attempt: Attempt) -> RevertedV
             step.earlier()
     left = [disk for disk in disks if not disk.done]
     with attempt.step("check"):
+        connecting.refuse_migrating(attempt, [disk.volume for disk in left])
         attached = _check(left, command, host, storpool, deadline)
     if attached:
         with attempt.step("detach", changes=True):

@@ -2,11 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Virtual machines, as the handlers see them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget
+from storpool_agent.domains.model import (
+    Disk,
+    DiskInDomain,
+    Domain,
+    MirrorTarget,
+    Passage,
+    Platform,
+    Portrait,
+    Presence,
+    Sent,
+)
 from storpool_agent.task import Task
 from storpool_commands.disks import IoTune
 
@@ -113,6 +123,43 @@ class Domains(Protocol):
 
     def capacity(self, disk: DiskInDomain, deadline: Deadline) -> int:
         """Bytes of the disk as the guest sees it. Raises VmNotFound, VmNotRunning, DiskConflict."""
+        ...
+
+    def portray(self, vm: str, deadline: Deadline) -> Portrait:
+        """What a machine is made of, by its UUID or name. Raises VmNotFound."""
+        ...
+
+    def refuse_misfit(self, platform: Platform, deadline: Deadline) -> None:
+        """Raises CpuIncompatible when no machine like that can run on this host."""
+        ...
+
+    def standing(self, vm: str, deadline: Deadline, *, peer: str | None = None) -> Presence:
+        """How a machine (a UUID) stands on this host, or on another as its libvirt says.
+
+        Of another: raises DestinationUnreachable, and never takes longer than some seconds.
+        """
+        ...
+
+    def send(self, passage: Passage, begun: Callable[[], None], task: Task, deadline: Deadline) -> None:
+        """Have libvirt move a running machine to another host, where it then stands still (`paused`).
+
+        One that is under way is gone on with. `begun` is called once it certainly is, `deadline` is for the beginning.
+        When the task is interrupted it is given up. Whatever this returns or raises: where the machine is, `standing`
+        alone says. Raises MigrationFailed, MigrationUnsafe, DestinationUnreachable, Cancelled, VmNotFound,
+        VmNotRunning, VmBusy; LibvirtUnavailable, LibvirtTimeout and VmBusy also when it may be under way still.
+        """
+        ...
+
+    def sent(self, vm: str, peer: str, deadline: Deadline) -> Sent:
+        """What its passage to a host has taken. Raises DestinationUnreachable, also where nobody knows."""
+        ...
+
+    def resume(self, vm: str, deadline: Deadline, *, peer: str | None = None) -> None:
+        """Have a machine that stands still go on. One that runs is a success. Raises as `standing`."""
+        ...
+
+    def remove(self, vm: str, deadline: Deadline, *, peer: str | None = None) -> None:
+        """End a machine that stands still, and forget its configuration. Raises MigrationUnknown when it runs."""
         ...
 
     def versions(self, deadline: Deadline) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from enum import Enum, auto
 from time import time
 
 from storpool_agent.journal.database import Change, Done, Stores
+from storpool_agent.journal.migrations import Ticket, Tickets
 from storpool_agent.journal.temporaries import TemporaryRows
 from storpool_commands import topology
 from storpool_commands.control import State
@@ -106,6 +107,7 @@ class Journal:
         self._database = database
         self._host = host
         self.temporaries = TemporaryRows(database)
+        self.tickets = Tickets(database)
         self._thaw_expected: Callable[[PendingThaw], None] = lambda _pending: None
 
     # requests
@@ -205,6 +207,7 @@ class Journal:
 
         def change(db: sqlite3.Connection) -> int:
             db.execute("DELETE FROM outbox WHERE created_at < ?", (horizon,))
+            db.execute("DELETE FROM migration WHERE state != 'open' AND ended_at < ?", (horizon,))
             return db.execute(f"DELETE FROM command WHERE seq IN ({old})", (horizon,)).rowcount  # noqa: S608 - constant
 
         return self._database.write(change)
@@ -292,6 +295,18 @@ class Journal:
             key = topology.event_key(self._host, event)
             message_id = json.loads(body)["id"]
             return _put(db, topology.EVENTS, key, message_id, body, mandatory=False, now=time())
+
+        return self._database.write(change)
+
+    # migrations
+
+    def report_expired(self, ticket: Ticket, event: str, body: bytes) -> Outgoing:
+        """Note that somebody is told that it has expired, and put out the event that says so, in one commit."""
+
+        def change(db: sqlite3.Connection) -> Outgoing:
+            db.execute("UPDATE migration SET reported = 1 WHERE id = ?", (ticket.migration,))
+            key = topology.event_key(self._host, event)
+            return _put(db, topology.EVENTS, key, json.loads(body)["id"], body, mandatory=False, now=time())
 
         return self._database.write(change)
 

@@ -79,7 +79,35 @@ CREATE INDEX temporary_target ON temporary (kind, target);
 ALTER TABLE command ADD COLUMN stops INTEGER NOT NULL DEFAULT 0;   -- attempts that the agent ended because it stopped
 """
 
-_STEPS = (_V1, _V2, _V3, _V4)
+_V5 = """
+CREATE TABLE migration (                    -- machines that come from another host, or go to one
+    id TEXT PRIMARY KEY,
+    role TEXT CHECK (role IN ('source', 'destination')),
+    vm TEXT NOT NULL,
+    name TEXT NOT NULL,
+    peer TEXT NOT NULL,                     -- the other host
+    state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'finished', 'rolled-back')),
+    moved INTEGER NOT NULL DEFAULT 0,       -- 1: it was seen to run on the destination
+    since REAL NOT NULL,                    -- wall clock, as the two below
+    expires_at REAL NOT NULL,
+    ended_at REAL,
+    reported INTEGER NOT NULL DEFAULT 0     -- 1: somebody was told that it has expired
+) WITHOUT ROWID;
+CREATE INDEX open_migration ON migration (vm) WHERE state = 'open';
+
+CREATE TABLE migration_disk (
+    migration TEXT NOT NULL REFERENCES migration (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,                -- in the order in which they are attached
+    global_id TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    attached_now INTEGER NOT NULL,          -- 1: this migration has attached it here, or was about to
+    encrypted INTEGER NOT NULL,
+    PRIMARY KEY (migration, global_id)
+) WITHOUT ROWID;
+CREATE INDEX migration_volume ON migration_disk (global_id);
+"""
+
+_STEPS = (_V1, _V2, _V3, _V4, _V5)
 SCHEMA_VERSION = len(_STEPS)
 
 

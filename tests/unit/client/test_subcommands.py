@@ -87,8 +87,12 @@ def test_every_subcommand_has_its_help(sample: CommandModel[Any]) -> None:
     assert f"On the wire: {wire_name(sample)}" in result.stdout
 
 
+ID = "1c8b61a4-6f0e-4b0e-a1d9-7a9d3f1b6c0a"
 BACKUP = ["backup-snapshot", "--host", "h", "--snapshot", "a", "--target-store", "nfs://nas/a"]
 TEMPLATE = ["create-template-from-volume", "--host", "h", "--volume", "a"]
+PREPARE = ["prepare-migration", "--host", "h", "--migration", ID, "--vm", ID, "--name", "n", "--source", "s"]
+PREPARE += ["--expires-at", "+60"]
+SECRET_KEY = '{"volume": "a", "encryption": {"key": {"secret": "x"}}}'
 DOWNLOAD = ["download-template", "--host", "h", "--template", "t", "--source-format", "raw"]
 
 
@@ -111,6 +115,9 @@ DOWNLOAD = ["download-template", "--host", "h", "--template", "t", "--source-for
         ([*TEMPLATE], "give the target, or backup false"),
         ([*DOWNLOAD], "--source-...: give store and path, or url"),
         ([*DOWNLOAD, "--source-url", "http://h/a"], "--source-...: an http:// url needs a checksum"),
+        ([*PREPARE, "--disks", '["a"]'], "must be a JSON object"),
+        ([*PREPARE, "--disks", '{"volume": "/dev/sda"}'], "--volume: must be /dev/storpool/"),
+        ([*PREPARE, "--disks", SECRET_KEY], "seen by everybody"),
         (["ping"], "--host is needed"),
         (["ping", "--host", "a.b"], "pattern"),
         (["ping", "--host", "h", "--url", "http://x"], "amqp"),
@@ -154,6 +161,15 @@ def test_a_point_in_time_has_a_zone() -> None:
         PointInTime()("2026-01-31T12:00:00")
 
 
+def _word(item: object) -> str:
+    """`first=second` for a model of two words, JSON for one of more."""
+    if not isinstance(item, BaseModel):
+        return str(item)
+    if len(type(item).model_fields) == 2:
+        return "=".join(str(each) for _, each in item)
+    return item.model_dump_json(by_alias=True, exclude_none=True)
+
+
 def _written(model: BaseModel, directory: Path, prefix: str = "--") -> Iterator[str]:
     """The options that an operator would write; secrets are in files."""
     for name in sorted(model.model_fields_set - {"command"}):
@@ -172,7 +188,6 @@ def _written(model: BaseModel, directory: Path, prefix: str = "--") -> Iterator[
                     yield from (flag, f"{key}={value}")
             case list(items):
                 for item in items:
-                    pair = "=".join(str(each) for _, each in item) if isinstance(item, BaseModel) else item
-                    yield from (flag, pair)
-            case str() | int() | float() | UUID() as value:
+                    yield from (flag, _word(item))
+            case str() | int() | float() | UUID() | datetime() as value:
                 yield from (flag, str(value))

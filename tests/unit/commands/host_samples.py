@@ -27,6 +27,7 @@ from storpool_commands.explaining import (
     SeenVolume,
 )
 from storpool_commands.wire import AnswerModel, CommandModel
+from unit.commands.migration_samples import SEEN
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 JOB = UUID("8a6214d1-b9a8-47b1-9383-cfc8efba294e")
@@ -55,6 +56,7 @@ AGENT_STATUS = AgentStatus(
     pending_unplugs=1,
     pending_thaws=1,
     leftovers=1,
+    migrations=[SEEN],
     troubles=["libvirt: is libvirtd running?"],
 )
 EXPLAINED = ExplainedVolume(
@@ -81,6 +83,7 @@ EXPLAINED = ExplainedVolume(
         )
     ],
     pending_unplug=SeenUnplug(vm=VM, request=str(JOB), since=NOW),
+    migration=SEEN,
     generation=7,
     writing=str(JOB),
     operation=str(JOB),

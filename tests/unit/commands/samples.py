@@ -61,7 +61,7 @@ from storpool_commands.dry_run import DryRun
 from storpool_commands.envelope import Accepted, Event, Failure, Progress, Step, Success
 from storpool_commands.errors import ErrorCode
 from storpool_commands.wire import AnswerModel, CommandModel
-from unit.commands import copy_samples, host_samples, storage_samples
+from unit.commands import copy_samples, host_samples, migration_samples, storage_samples
 
 COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(catalogue.Command)[0])
 CONTROL_COMMANDS: tuple[type[CommandModel[Any]], ...] = get_args(get_args(catalogue.ControlCommand)[0])
@@ -141,6 +141,7 @@ COMMAND_SAMPLES: tuple[CommandModel[Any], ...] = (
     SetDiskQos(vm="vm-1", volume="~a.b.c", iotune=IoTune(total_iops_sec=100), timeout_s=10),
     *storage_samples.COMMAND_SAMPLES,
     *copy_samples.COMMAND_SAMPLES,
+    *migration_samples.COMMAND_SAMPLES,
     *host_samples.CONTROL_SAMPLES,
     Ping(),
     QueryCommand(id=ID, details=True),
@@ -215,6 +216,7 @@ RESULT_SAMPLES: tuple[AnswerModel, ...] = (
     ),
     *storage_samples.RESULT_SAMPLES,
     *copy_samples.RESULT_SAMPLES,
+    *migration_samples.RESULT_SAMPLES,
     *host_samples.RESULT_SAMPLES,
     Pong(host="kvm1", version="0.1.0", time=NOW),
     QueriedCommand(
@@ -261,6 +263,7 @@ RESULT_SAMPLES: tuple[AnswerModel, ...] = (
         ],
         pending_unplugs=[PendingUnplug(global_id="a.b.c", vm=str(ID), request=str(ID))],
         mirrors=[RunningMirror(vm=str(ID), path="/dev/storpool-byid/a.b.d", request=str(ID))],
+        migrations=[migration_samples.SEEN],
         not_known="libvirt cannot be reached",
     ),
     LogLevelSet(before="info", after="debug"),

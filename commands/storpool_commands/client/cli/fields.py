@@ -2,16 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options of the command line from the fields of a model, and back."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from uuid import UUID
 
 import click
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import AwareDatetime, BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from storpool_commands.client.cli.values import KeyValue, SecretFile, Size
+from storpool_commands.client.cli.values import JsonObject, KeyValue, PointInTime, SecretFile, Size
 from storpool_commands.descriptions import describe
 
 M = TypeVar("M", bound=BaseModel)
@@ -62,13 +63,21 @@ def _collected(kind: Any, value: Any) -> Any:
         return dict(value)
     if (pair := _pair(kind)) is not None:
         return [pair.model_validate(dict(zip(pair.model_fields, both, strict=True))) for both in value]
+    if (item := _item(kind)) is not None:
+        return [item.model_validate_json(json.dumps(each)) for each in value]
     return list(value) if get_origin(kind) is list else value
+
+
+def _item(kind: Any) -> type[BaseModel] | None:
+    """The model of a list whose items are written in JSON."""
+    item = _kind(get_args(kind)[0]) if get_origin(kind) is list else None
+    return item if isinstance(item, type) and issubclass(item, BaseModel) else None
 
 
 def _pair(kind: Any) -> type[BaseModel] | None:
     """The model of a list whose every item has two words: written as `first=second`."""
-    item = _kind(get_args(kind)[0]) if get_origin(kind) is list else None
-    return item if isinstance(item, type) and issubclass(item, BaseModel) and len(item.model_fields) == 2 else None
+    item = _item(kind)
+    return item if item is not None and len(item.model_fields) == 2 else None
 
 
 def _problems(error: ValidationError, prefix: str) -> str:
@@ -120,9 +129,18 @@ def _parameter_type(name: str, kind: Any) -> Any:
         return click.Choice([str(each) for each in get_args(kind)])
     if get_origin(kind) is dict or _pair(kind) is not None:
         return KeyValue()
+    if _item(kind) is not None:
+        return JsonObject()
     if kind is int and name.endswith(("_bytes", "_bytes_s")):
         return Size()
-    return {int: click.INT, float: click.FLOAT, UUID: click.UUID, SecretStr: SecretFile()}.get(kind, click.STRING)
+    known = {
+        int: click.INT,
+        float: click.FLOAT,
+        UUID: click.UUID,
+        SecretStr: SecretFile(),
+        AwareDatetime: PointInTime(),
+    }
+    return known.get(kind, click.STRING)
 
 
 def _help(field: FieldInfo, *, repeated: bool) -> str:

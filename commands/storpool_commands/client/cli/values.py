@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an option's text may be."""
 
+import json
 import re
 import sys
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,33 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg]
         if not equals:
             self.fail("must be key=value", param, ctx)
         return key, text
+
+
+class JsonObject(click.ParamType):  # type: ignore[type-arg]
+    """What has more words than `key=value` can tell."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        try:
+            read = json.loads(value)
+        except ValueError:
+            read = None
+        if not isinstance(read, dict):
+            self.fail('must be a JSON object, such as {"volume": "disk-1", "mode": "rw"}', param, ctx)
+        if _names(read, "secret"):
+            self.fail(
+                "arguments are seen by everybody on the machine: give a key by its file or credential", param, ctx
+            )
+        return read
+
+
+def _names(value: Any, word: str) -> bool:
+    if isinstance(value, dict):
+        return word in value or any(_names(each, word) for each in value.values())
+    return isinstance(value, list) and any(_names(each, word) for each in value)
 
 
 class SecretFile(click.ParamType):  # type: ignore[type-arg]
