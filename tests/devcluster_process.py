@@ -63,6 +63,10 @@ class Sim:
     def faults(self, rules: Sequence[Mapping[str, Any]]) -> None:
         self._ask("POST", "faults", list(rules))
 
+    def fired(self) -> int:
+        """How many requests the rules have hit."""
+        return sum(rule["fired"] for rule in self._ask("GET", "faults"))
+
     def clear_faults(self) -> None:
         self._ask("DELETE", "faults")
 

@@ -8,6 +8,7 @@ right on every host, and leads to what is that host's own: disks at `here/dev`, 
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import libvirt
@@ -41,7 +42,7 @@ class KvmHost:
         self.address = address
         self.directory = hosts / name
         self.here = hosts / HERE
-        self.agent: AgentProcess | None = None
+        self._agent: AgentProcess | None = None
         self._on = True
         for directory in (self.here, self.directory, self.directory / "machines"):
             directory.mkdir(exist_ok=True)
@@ -58,6 +59,11 @@ class KvmHost:
         """Of its libvirtd, for this machine and for the other hosts."""
         return self.libvirtd.uri
 
+    @property
+    def agent(self) -> AgentProcess:
+        assert self._agent is not None, "it has none"
+        return self._agent
+
     def path(self, volume: str) -> Path:
         """Of a volume's device, for the host itself."""
         return self.here / "dev" / "storpool-byid" / volume.removeprefix("~")
@@ -66,13 +72,12 @@ class KvmHost:
         """The same device, for the test."""
         return self.devices / "storpool-byid" / volume.removeprefix("~")
 
-    def agent_with(self, settings: dict[str, object]) -> AgentProcess:
-        """Not started."""
+    def install_agent(self, settings: dict[str, Any]) -> None:
+        """It is not started."""
         directory = self.directory / "agent"
         directory.mkdir()
         own = {"host": self.name, "state_dir": str(directory / "state")}
-        self.agent = AgentProcess(directory, {**settings, **own}, within=self.namespaces.mounts_only)
-        return self.agent
+        self._agent = AgentProcess(directory, {**settings, **own}, within=self.namespaces.mounts_only)
 
     def machines(self) -> dict[str, int]:
         """UUID to libvirt's state of every active machine."""
@@ -91,8 +96,8 @@ class KvmHost:
         """Switch it off, whatever state the test has left it in."""
         if self._on:
             self._on = False
-            if self.agent is not None:
-                self.agent.kill()
+            if self._agent is not None:
+                self._agent.kill()
             self.namespaces.close()
             self.libvirtd.close()
 

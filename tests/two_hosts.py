@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent_process import CALL_TIMEOUT_S, AgentProcess, agent_settings, client_url
+from agent_process import CALL_TIMEOUT_S, agent_settings, client_url
 from devcluster_process import DevclusterProcess, running_devcluster
 from kvm_host import KvmHost
 from private_rabbit import PrivateRabbit
@@ -60,6 +60,10 @@ class TwoHosts:
         listed = self.storpool.call("GET", "AttachmentsList")
         return {names[one["client"]]: one["rights"] for one in listed if one["globalId"] == volume}
 
+    def start_agents(self) -> None:
+        for host in (self.kvm1, self.kvm2):
+            host.agent.start()
+
     def call(self, host: KvmHost, command: CommandModel[R], **options: Any) -> R:
         """Have its agent do it; its result, or CommandFailed."""
         options.setdefault("timeout_s", CALL_TIMEOUT_S)
@@ -86,7 +90,7 @@ def two_hosts(*, broker: PrivateRabbit | None = None, **settings: Mapping[str, A
         management = ending.enter_context(ManagementClient(client_url(url)))
         for host in hosts:
             host.libvirtd.start()
-            _give_agent(host, hosts, url, storpool, settings)
+            host.install_agent(_settings(host, hosts, url, storpool, settings))
         yield TwoHosts(directory, hosts[0], hosts[1], storpool, management, url)
 
 
@@ -96,18 +100,23 @@ def _host(directory: Path, number: int, ending: ExitStack) -> KvmHost:
     return host
 
 
-def _give_agent(
+def _settings(
     host: KvmHost,
     hosts: list[KvmHost],
     url: str,
     storpool: DevclusterProcess,
     sections: Mapping[str, Mapping[str, Any]],
-) -> AgentProcess:
+) -> dict[str, Any]:
     values = agent_settings(host.directory, url, storpool, host.here / "dev")
     values["storpool"]["our_id"] = host.client
+    values["migration"] = {
+        "uris": {each.name: each.uri for each in hosts},
+        "addresses": {each.name: each.address for each in hosts},
+        "tls": False,
+    }
     for section, changes in sections.items():
         values[section] = {**values.get(section, {}), **changes}
-    return host.agent_with(values)
+    return values
 
 
 def _url_of(broker: PrivateRabbit) -> str:

@@ -13,3 +13,10 @@ from two_hosts import TwoHosts, two_hosts
 def hosts(run_directory: object, services: None) -> Iterator[TwoHosts]:
     with two_hosts() as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def agents(hosts: TwoHosts) -> TwoHosts:
+    """The hosts, with their agents."""
+    hosts.start_agents()
+    return hosts
