@@ -201,7 +201,7 @@ def _settle(ticket: Ticket, host: Host, attempt: Attempt, *, stopping: bool = Fa
     The attempt's own end does not end this: the machine may stand still until it has come to an end.
     """
     give_up = monotonic() + (SETTLE_WHEN_STOPPING_S if stopping else SETTLE_S)
-    pause = Event()
+    pause, before = Event(), None
     while True:
         sight = both_hosts.look(ticket, host)
         verdict = sight.judge(has_moved=ticket.moved)
@@ -213,14 +213,19 @@ def _settle(ticket: Ticket, host: Host, attempt: Attempt, *, stopping: bool = Fa
             return True
         if verdict is Verdict.STRANDED:
             raise _stranded(sight, ticket, host)
+        if verdict is not Verdict.UNKNOWN and verdict is not before and _act(verdict, ticket, host):
+            before = verdict
+            continue
         if verdict is Verdict.UNKNOWN or monotonic() >= give_up:
             raise sight.unknown(ticket, host, "where it runs cannot be told")
-        if verdict is Verdict.WAIT or not _act(verdict, ticket, host):
-            pause.wait(LOOK_AGAIN_S)
+        before = None
+        pause.wait(LOOK_AGAIN_S)
 
 
 def _act(verdict: Verdict, ticket: Ticket, host: Host) -> bool:
-    """One step towards one machine that runs. What came of it is seen by the next look; false: better wait a moment."""
+    """One step towards one machine that runs. What came of it is seen by the next look; false: wait a moment first."""
+    if verdict is Verdict.WAIT:
+        return False
     deadline = Deadline.after(ACT_S)
     try:
         if verdict is Verdict.START_THERE:
