@@ -19,7 +19,7 @@ from storpool_agent.errors import (
     MigrationFailed,
     StorPoolUnavailable,
 )
-from storpool_agent.handlers import departing
+from storpool_agent.handlers import departing, tickets
 from storpool_agent.interrupt import AgentStopping
 from storpool_commands.disks import (
     AttachDisk,
@@ -233,7 +233,7 @@ def test_only_a_machine_that_runs_is_sent(
 
 
 def test_a_machine_does_not_set_out_after_the_ticket_has_expired(hosts: TwoFakeHosts) -> None:
-    soon = datetime.now(UTC) + timedelta(seconds=departing.tickets.CLOCKS_DIFFER_S / 2)
+    soon = datetime.now(UTC) + timedelta(seconds=tickets.CLOCKS_DIFFER_S / 2)
     assert code(hosts.kvm1.run(hosts.send(expires_at=soon))) == "migration-expired"
     assert hosts.running() == ["kvm1"]
 
