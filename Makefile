@@ -70,8 +70,13 @@ test-package: venv ## build the packages and test them, in a Debian that boots (
 	@scripts/services start
 	CI=1 $(BIN)/pytest -q tests/package
 
+.PHONY: test-migration
+test-migration: venv ## machines between two hosts, with every part killed at every phase (root)
+	@scripts/services start
+	CI=1 $(BIN)/pytest -q -n 2 --dist loadfile tests/migration
+
 .PHONY: test
-test: check exposure integration test-package ## everything; installs and starts what it needs (root)
+test: check exposure integration test-package test-migration ## everything; installs and starts what it needs (root)
 
 .PHONY: demo
 demo: venv ## the main job end to end, with a real guest, in one command (root)

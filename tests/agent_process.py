@@ -40,8 +40,10 @@ CRASH_VARIABLE = "STORPOOL_AGENT_CRASH_AT"
 class AgentProcess:
     """Started, killed and restarted over one state directory."""
 
-    def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, Any], *, within: Sequence[str] = ()) -> None:
+        """`within` is the beginning of a command whose rest it runs in its own place, such as nsenter."""
         self.directory = directory
+        self._within = list(within)
         self.state_dir = directory / "state"
         self.config = directory / "agent.toml"
         self.log_file = directory / "agent.log"
@@ -73,7 +75,7 @@ class AgentProcess:
         before = len(self.events("ready"))
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "storpool_agent", "run", "--config", str(self.config)],
+                [*self._within, sys.executable, "-m", "storpool_agent", "run", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -187,7 +189,7 @@ class Stack:
     @property
     def client_url(self) -> str:
         """The URL with its vhost, as AMQP clients take it."""
-        return _client_url(self.amqp_url)
+        return client_url(self.amqp_url)
 
     @property
     def host(self) -> str:
@@ -232,11 +234,11 @@ def running_stack(
     root = device_root or directory / "dev"
     try:
         with new_vhost(vhost) as url, _devcluster(root, cluster_id, storpool_options) as storpool:
-            values = _settings(directory, url, storpool, root)
+            values = agent_settings(directory, url, storpool, root)
             for section, changes in settings.items():
                 values[section] = {**values.get(section, {}), **changes}
             agent = AgentProcess(directory, values)
-            with ManagementClient(_client_url(url)) as management:
+            with ManagementClient(client_url(url)) as management:
                 try:
                     if start:
                         agent.start()
@@ -258,12 +260,13 @@ def _devcluster(root: Path, cluster_id: str, options: Sequence[str]) -> Abstract
     return running_devcluster({1: root, 2: None}, options=["--cluster-id", cluster_id, *options])
 
 
-def _client_url(url: str) -> str:
+def client_url(url: str) -> str:
     base, _, vhost = url.rpartition("/")
     return f"{base}/{quote(vhost, safe='')}"
 
 
-def _settings(directory: Path, url: str, storpool: DevclusterProcess, root: Path) -> dict[str, Any]:
+def agent_settings(directory: Path, url: str, storpool: DevclusterProcess, root: Path) -> dict[str, Any]:
+    """For kvm1, client 1 of StorPool."""
     token_file = directory / "token"
     token_file.touch(mode=0o600)
     token_file.write_text(storpool.token)

@@ -15,7 +15,7 @@ from leaks import Watch
 from mount_helper import mount_helper
 
 ROOT = Path(__file__).parents[1]
-INTEGRATION = ROOT / "tests" / "integration"
+ON_SERVICES = (ROOT / "tests" / "integration", ROOT / "tests" / "migration")
 STATUS_TIMEOUT_S = 30.0
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 
@@ -26,7 +26,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(INTEGRATION):
+        if any(item.path.is_relative_to(directory) for directory in ON_SERVICES):
             item.add_marker(pytest.mark.services)
 
 

@@ -6,9 +6,12 @@ The machine may be shared: mounts, loop devices and domains count only when they
 """
 
 import json
+import re
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
@@ -31,7 +34,7 @@ class Watch:
     def left_behind(self) -> set[str]:
         """What appeared and does not go away by itself."""
         deadline = monotonic() + SETTLE_S
-        while (left := self._present() - self._before) and monotonic() < deadline:
+        while (left := _appeared(self._before, self._present())) and monotonic() < deadline:
             sleep(LOOK_INTERVAL_S)
         return left
 
@@ -42,7 +45,24 @@ class Watch:
             present |= {f"loop device {name}" for name in loops}
             present |= _mounts((*self._directories, *loops))
             present |= _domains(self._directories)
+            present |= _strangers(self._directories)
         return present
+
+
+def _appeared(before: set[str], present: set[str]) -> set[str]:
+    """Without processes that took the place of one that had ended: what several tests share may be restarted."""
+    ended = Counter(_without_pid(each) for each in before - present)
+    appeared: set[str] = set()
+    for each in sorted(present - before):
+        if ended[_without_pid(each)] > 0:
+            ended[_without_pid(each)] -= 1
+        else:
+            appeared.add(each)
+    return appeared
+
+
+def _without_pid(description: str) -> str:
+    return re.sub(r"^process \d+ ", "process ", description)
 
 
 def _threads() -> set[str]:
@@ -89,6 +109,23 @@ def _mounts(places: Sequence[str]) -> set[str]:
         if _below(point, places) or _below(source, places):
             mounts.add(f"mount {point}")
     return mounts
+
+
+def _strangers(directories: Sequence[str]) -> set[str]:
+    """Processes in another network namespace that have something mounted below the directories: of a host in a test.
+    As long as one is there, so are the host's network and mounts."""
+    ours = Path("/proc/self/ns/net").readlink()
+    found: set[str] = set()
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            if (place / "ns" / "net").readlink() != ours and _has_mounted(place, directories):
+                found.add(f"process {place.name} ({_proc_text(place / 'comm').strip()}) in a network of its own")
+    return found
+
+
+def _has_mounted(process: Path, directories: Sequence[str]) -> bool:
+    lines = (process / "mountinfo").read_text().splitlines()
+    return any(_below(line.split()[4], directories) for line in lines)
 
 
 def _domains(directories: Sequence[str]) -> set[str]:

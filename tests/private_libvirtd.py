@@ -48,8 +48,10 @@ remember_owner = 0
 class PrivateLibvirtd:
     """Not thread safe: the test that owns it drives it."""
 
-    def __init__(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="libvirtd-"))
+    def __init__(self, root: Path | None = None) -> None:
+        """`root` is made, and goes with it."""
+        self.root = root or Path(tempfile.mkdtemp(prefix="libvirtd-"))
+        self.root.mkdir(exist_ok=True)
         self.socket = self.root / "run" / "libvirt-sock"
         self.uri = f"qemu+unix:///system?socket={self.socket}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,10 +68,9 @@ class PrivateLibvirtd:
 
     def start(self) -> None:
         """Returns when it answers."""
-        binds = [part for name, place in DIRECTORIES.items() for part in (name, place)]
         with (self.root / "libvirtd.log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["unshare", "--mount", "sh", "-c", IN_ITS_NAMESPACE, "libvirtd", str(self.root), *binds],
+                self._command(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -100,6 +101,11 @@ class PrivateLibvirtd:
         for pid_file in (self.root / "run" / "qemu").glob("*.pid"):
             _end(int(pid_file.read_text()))
         shutil.rmtree(self.root)
+
+    def _command(self) -> list[str]:
+        """What becomes a libvirtd that sees its own directories in the places of the system's."""
+        binds = [part for name, place in DIRECTORIES.items() for part in (name, place)]
+        return ["unshare", "--mount", "sh", "-c", IN_ITS_NAMESPACE, "libvirtd", str(self.root), *binds]
 
     def _answers(self) -> bool:
         if not self.socket.exists():

@@ -9,6 +9,7 @@ from guest.guest import Guest, GuestDisk
 from guest.loop_device import grow, loop_device
 from guest.machine import Machine, SilentGuest
 from guest.pattern import pattern, pattern_checksum
+from guest.records import RecordsDamaged, Written, check_records
 
 __all__ = [
     "KERNEL_FILE",
@@ -19,8 +20,11 @@ __all__ = [
     "Hardware",
     "Machine",
     "NoAnswer",
+    "RecordsDamaged",
     "SilentGuest",
+    "Written",
     "bootable_disk",
+    "check_records",
     "disk_xml",
     "grow",
     "loop_device",

@@ -13,6 +13,7 @@ from guest.console import Console, NoAnswer
 from guest.domain_xml import AGENT_PORT, SMALL, Boot, Disk, Hardware, domain_xml
 from guest.images import boot_images
 from guest.machine import SYSTEM_URI, Machine
+from guest.records import Written, parse_written
 
 BOOT_TIMEOUT_S = 90.0  # 2 s on an idle machine; emulation on a loaded one is slow
 ANSWER_TIMEOUT_S = 20.0
@@ -117,6 +118,23 @@ class Guest(Machine):
     def stop_counting(self) -> int:
         """The last number: each disk has it, and gets no more. Raises CommandFailed when one could not be written."""
         return int(self._word("stop-counting"))
+
+    def record_on(self, offset_mib: int, *disks: str) -> None:
+        """Write records to these disks, from there on, as `records` reads them: no disk gets the next one before all
+        have the last."""
+        self._ask(f"record {offset_mib} {' '.join(disks)}")
+
+    def recorded(self) -> Written:
+        """The last record that is on all of the disks."""
+        return parse_written(self._word("recorded"))
+
+    def stop_recording(self) -> Written:
+        """The last record: each disk has it, and gets no more. Raises CommandFailed when one could not be written."""
+        return parse_written(self._word("stop-recording"))
+
+    def wait_for_record(self, number: int) -> None:
+        """Until `record_on` has come so far."""
+        _wait(lambda: self.recorded().number >= number, ANSWER_TIMEOUT_S, f"{self.name} has not written on")
 
     def wait_for_files(self, more_than: Mapping[str, int]) -> None:
         """Until each of these disks has more files than that."""

@@ -41,8 +41,7 @@ class Machine:
 
     def __enter__(self) -> Self:
         with ExitStack() as ending:
-            self.directory = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix=NAME_PREFIX)))
-            self.directory.chmod(0o755)
+            self._make_directory(ending)
             self.connection = libvirt.open(self.uri)
             ending.callback(self._close)
             ending.callback(self._remove)
@@ -91,6 +90,14 @@ class Machine:
         return self.domain.blockIoTune(
             target, libvirt.VIR_DOMAIN_AFFECT_CONFIG if inactive else libvirt.VIR_DOMAIN_AFFECT_LIVE
         )
+
+    @property
+    def directory(self) -> Path:
+        return self._directory
+
+    def _make_directory(self, ending: ExitStack) -> None:
+        self._directory = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix=NAME_PREFIX)))
+        self._directory.chmod(0o755)
 
     def _xml(self) -> str:
         return domain_xml(self._identity, self._hardware, self._disks)

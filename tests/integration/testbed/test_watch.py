@@ -10,6 +10,7 @@ import pytest
 
 import leaks
 from guest import SilentGuest
+from host_namespaces import Namespaces
 from leaks import Watch
 
 
@@ -48,4 +49,16 @@ def test_a_domain_is_noticed(run_directory: Path) -> None:
     watch = Watch((run_directory,))
     with SilentGuest() as guest:
         assert watch.left_behind() == {f"domain {guest.name}"}
+    assert watch.left_behind() == set()
+
+
+def test_a_process_of_a_host_in_a_test_is_noticed(watch: Watch, tmp_path: Path) -> None:
+    own, here = tmp_path / "host", tmp_path / "here"
+    own.mkdir()
+    here.mkdir()
+    host = Namespaces("kvm1", tmp_path, {own: here})
+    try:
+        assert any("(cat) in a network of its own" in each for each in watch.left_behind())
+    finally:
+        host.close()
     assert watch.left_behind() == set()

@@ -55,6 +55,22 @@ def test_a_child_process_is_noticed_by_its_command(watch: Watch, sleeper: subpro
     assert watch.left_behind() == {f"process {sleeper.pid} (sleep)"}
 
 
+def test_a_process_in_the_place_of_one_that_has_ended_is_none_too_many(sleeper: subprocess.Popen[bytes]) -> None:
+    while Path(f"/proc/{sleeper.pid}/comm").read_text() != "sleep\n":
+        pass  # its descriptors are closed a moment before it has its name
+    watch = Watch(())
+    sleeper.kill()
+    sleeper.wait()
+    with subprocess.Popen(["sleep", "60"]) as second, subprocess.Popen(["sleep", "60"]) as third:
+        try:
+            left = watch.left_behind()
+            assert len(left) == 1
+            assert left < {f"process {second.pid} (sleep)", f"process {third.pid} (sleep)"}
+        finally:
+            second.kill()
+            third.kill()
+
+
 def test_what_was_there_before_is_not_held_against_a_test(sleeper: subprocess.Popen[bytes]) -> None:
     assert Watch(()).left_behind() == set()
 

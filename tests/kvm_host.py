@@ -1,0 +1,104 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""One of several KVM hosts on this machine: libvirtd, agent and a client of StorPool, each of which may be killed.
+
+What is at `<hosts>/here` on a host is at `<hosts>/<name>` for the test, so that a path in a machine's definition is
+right on every host, and leads to what is that host's own: disks at `here/dev`, consoles at `here/machines`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import libvirt
+
+from agent_process import AgentProcess
+from host_namespaces import Namespaces
+from private_libvirtd import DIRECTORIES, PrivateLibvirtd
+
+HERE = "here"
+
+
+class HostsLibvirtd(PrivateLibvirtd):
+    """In the host's namespaces, which stay when it is killed: its machines keep their network and devices."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        (root / "etc" / "libvirtd.conf").write_text(f'host_uuid = "{uuid4()}"\n')
+        self.namespaces: Namespaces | None = None
+
+    def _command(self) -> list[str]:
+        assert self.namespaces is not None
+        return [*self.namespaces.all, "libvirtd", "--pid-file", "/run/libvirt/libvirtd.pid"]
+
+
+class KvmHost:
+    """`address` is in the hosts' own network: this machine itself is not connected to it."""
+
+    def __init__(self, hosts: Path, name: str, client: int, address: str) -> None:
+        self.name = name
+        self.client = client
+        self.address = address
+        self.directory = hosts / name
+        self.here = hosts / HERE
+        self.agent: AgentProcess | None = None
+        self._on = True
+        for directory in (self.here, self.directory, self.directory / "machines"):
+            directory.mkdir(exist_ok=True)
+        # Links of StorPool's are absolute; the agent wants them to lead to below its device root.
+        self.devices = self.directory / "devices"
+        (self.directory / "dev").symlink_to(self.devices)
+        self.libvirtd = HostsLibvirtd(self.directory / "libvirt")
+        binds = {self.libvirtd.root / own: Path(place) for own, place in DIRECTORIES.items()}
+        self.namespaces = Namespaces(name, hosts, {self.directory: self.here, **binds})
+        self.libvirtd.namespaces = self.namespaces
+
+    @property
+    def uri(self) -> str:
+        """Of its libvirtd, for this machine and for the other hosts."""
+        return self.libvirtd.uri
+
+    def path(self, volume: str) -> Path:
+        """Of a volume's device, for the host itself."""
+        return self.here / "dev" / "storpool-byid" / volume.removeprefix("~")
+
+    def device(self, volume: str) -> Path:
+        """The same device, for the test."""
+        return self.devices / "storpool-byid" / volume.removeprefix("~")
+
+    def agent_with(self, settings: dict[str, object]) -> AgentProcess:
+        """Not started."""
+        directory = self.directory / "agent"
+        directory.mkdir()
+        own = {"host": self.name, "state_dir": str(directory / "state")}
+        self.agent = AgentProcess(directory, {**settings, **own}, within=self.namespaces.mounts_only)
+        return self.agent
+
+    def machines(self) -> dict[str, int]:
+        """UUID to libvirt's state of every active machine."""
+        connection = libvirt.open(self.uri)
+        try:
+            active = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+            return {domain.UUIDString(): domain.state()[0] for domain in active}
+        finally:
+            connection.close()
+
+    def qemus(self) -> Sequence[int]:
+        """The processes of its machines, whatever libvirtd says or does not say."""
+        return [pid for pid in self.namespaces.members() if _command(pid).startswith("qemu-system")]
+
+    def close(self) -> None:
+        """Switch it off, whatever state the test has left it in."""
+        if self._on:
+            self._on = False
+            if self.agent is not None:
+                self.agent.kill()
+            self.namespaces.close()
+            self.libvirtd.close()
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:  # it has ended
+        return ""
