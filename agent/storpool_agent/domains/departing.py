@@ -79,10 +79,11 @@ class Departing:
 
     def run(self, task: Task, deadline: Deadline) -> None:
         """Until no migration of it is under way. `deadline` is for the beginning. Raises what made it fail."""
-        task.interrupt.check()
         under_way = self._look(deadline).standing == "leaving"
         if under_way:
             log.info("migration found", vm=self.passage.vm, destination=self.passage.peer)
+        else:
+            task.interrupt.check()
         call = None if under_way else self._begin()
         try:
             while not self._is_over(call, task):

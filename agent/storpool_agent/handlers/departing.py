@@ -57,12 +57,13 @@ def migrate(command: MigrateVm, host: Host, attempt: Attempt) -> MigratedVm:
         raise InvalidCommand(f"migration {ticket.migration} is to {ticket.peer}, not to {command.destination}")
     if attempt.plans:
         return _done(command, ticket, Sent(), now=False)
-    with attempt.step("look"):
+    # Not even a cancel keeps it from looking: an earlier run may have left it standing still on the other host.
+    with attempt.step("look", always=True):
         moved = _has_moved(ticket, host, attempt)
     sends = not moved
     if sends:
         tickets.refuse_expired(command.migration, command.expires_at)
-        with attempt.step("migrate", changes=True):
+        with attempt.step("migrate", changes=True, always=True):
             _send(command, ticket, host, attempt)
     with attempt.step("result", always=True):
         sent = _sent(ticket, host)
@@ -160,8 +161,13 @@ def _has_moved(ticket: Ticket, host: Host, attempt: Attempt) -> bool:
 def _send(command: MigrateVm, ticket: Ticket, host: Host, attempt: Attempt) -> None:
     """Returns when it runs there. Raises why it does not, when it is certain that it is here."""
     why = _sent_off(command, ticket, host, attempt)
-    if _settle(ticket, host, attempt, stopping=isinstance(why, AgentStopping)):
-        return
+    try:
+        if _settle(ticket, host, attempt, stopping=isinstance(why, AgentStopping)):
+            return
+    except AgentError as error:
+        if isinstance(why, AgentStopping):  # the next start goes on with it
+            raise why from error
+        raise
     log.info("machine stayed", vm=ticket.vm, destination=ticket.peer, reason=str(why))
     raise why or MigrationFailed(
         f"{ticket.name} was to move to {ticket.peer}, and runs here still; libvirt does not say why: look at the logs "
