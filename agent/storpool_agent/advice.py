@@ -85,9 +85,10 @@ def _migrating(seen: ExplainedVolume) -> Iterator[str]:
         yield f"Machine {one.name} is on its way {way} (migration {one.migration}): wait for its end."
         return
     yield (
-        f"The migration {one.migration} of machine {one.name} {way} should have ended by {one.expires_at:%H:%M:%S} UTC. "
-        "Find out where it runs: `virsh list` on both hosts. Send `finishMigration` when it runs on the destination, "
-        "`rollbackMigration` when it does not, each first there, then to the source: they check before they act."
+        f"The migration {one.migration} of machine {one.name} {way} should have ended by {one.expires_at:%H:%M:%S} "
+        "UTC. Find out where the machine runs: `virsh list` on both hosts. On the destination: "
+        f"`storpool-ctl --host HOST finish-migration --migration {one.migration} --vm {one.vm}`, there first, then for "
+        "the source. Not there: `rollback-migration` in its place, in the same order. Both check before they act."
     )
 
 

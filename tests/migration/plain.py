@@ -18,5 +18,5 @@ FLAGS = (
 
 def migrate(guest: Traveller, destination: KvmHost) -> None:
     """As a source's agent has its libvirtd do it; the volumes are attached to both hosts."""
-    parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://{destination.address}"}
+    parameters: dict[str, str | int] = {libvirt.VIR_MIGRATE_PARAM_URI: f"tcp://{destination.address}"}
     guest.domain.migrateToURI3(destination.uri, parameters, FLAGS)

@@ -55,8 +55,6 @@ def migrate(command: MigrateVm, host: Host, attempt: Attempt) -> MigratedVm:
         ticket = _begin(command, host, attempt)
     elif ticket.peer != command.destination:
         raise InvalidCommand(f"migration {ticket.migration} is to {ticket.peer}, not to {command.destination}")
-    if attempt.plans:
-        return _done(command, ticket, Sent(), now=False)
     # Not even a cancel keeps it from looking: an earlier run may have left it standing still on the other host.
     with attempt.step("look", always=True):
         moved = _has_moved(ticket, host, attempt)
@@ -161,6 +159,8 @@ def _has_moved(ticket: Ticket, host: Host, attempt: Attempt) -> bool:
 def _send(command: MigrateVm, ticket: Ticket, host: Host, attempt: Attempt) -> None:
     """Returns when it runs there. Raises why it does not, when it is certain that it is here."""
     why = _sent_off(command, ticket, host, attempt)
+    if attempt.plans:
+        return
     try:
         if _settle(ticket, host, attempt, stopping=isinstance(why, AgentStopping)):
             return

@@ -12,6 +12,8 @@ import pytest
 
 from fake_host import FakeHost
 from fakes_domains import FakeMachine, FakePassage
+from storpool_agent import dispatch
+from storpool_agent.attempt import Attempt
 from storpool_agent.errors import (
     Cancelled,
     DestinationUnreachable,
@@ -31,7 +33,7 @@ from storpool_commands.disks import (
     SetDiskQos,
     StorpoolResize,
 )
-from storpool_commands.envelope import Failure, Success
+from storpool_commands.envelope import Failure, Request, Success
 from storpool_commands.migration import DescribeMachine, MigrationDisk
 from storpool_commands.volumes import FenceVolumes
 from two_fake_hosts import MIGRATION, TwoFakeHosts
@@ -295,21 +297,55 @@ def test_a_cancel_that_comes_too_late_is_none(hosts: TwoFakeHosts) -> None:
     assert hosts.kvm1.succeed(hosts.send()).moved_now
 
 
+def arrive_unheard(passage: FakePassage) -> None:
+    """All went well, and nobody was told: the agent died, or was stopped."""
+    passage.arrive()
+    passage.leave()
+    raise AgentStopping
+
+
 def test_a_machine_that_was_sent_by_an_agent_that_died_is_started_by_the_next(hosts: TwoFakeHosts) -> None:
     hosts.kvm2.succeed(hosts.prepare())
     request, command = uuid4(), hosts.send()
-
-    def die(passage: FakePassage) -> None:
-        passage.arrive()
-        passage.leave()
-        raise AgentStopping
-
-    hosts.kvm1.domains.on_send = die
+    hosts.kvm1.domains.on_send = arrive_unheard
     hosts.kvm1.domains.fail("resume there", DestinationUnreachable("lost"))
-    assert code(hosts.kvm1.run(command, request_id=request)) == "migration-unknown"
+    with pytest.raises(AgentStopping):
+        hosts.kvm1.run(command, request_id=request)
     assert hosts.running() == []
     assert isinstance(hosts.kvm1.run(command, request_id=request, attempt=2), Success)
     assert hosts.running() == ["kvm2"]
+
+
+def test_an_agent_that_stops_does_not_leave_the_machine_standing_still(hosts: TwoFakeHosts) -> None:
+    hosts.kvm2.succeed(hosts.prepare())
+    hosts.kvm1.domains.on_send = arrive_unheard
+    hosts.kvm1.succeed(hosts.send())
+    assert hosts.running() == ["kvm2"]
+
+
+def test_a_cancel_of_one_that_an_agent_died_in_still_looks_where_the_machine_is(hosts: TwoFakeHosts) -> None:
+    hosts.kvm2.succeed(hosts.prepare())
+    hosts.kvm1.domains.on_send = arrive_unheard
+    hosts.kvm1.domains.fail("resume there", DestinationUnreachable("lost"))
+    request, command = uuid4(), hosts.send()
+    with pytest.raises(AgentStopping):
+        hosts.kvm1.run(command, request_id=request)
+    again = Attempt(Request(id=request, protocol=1, body=command), hosts.kvm1.journal, 2)
+    again.cancel()
+    reply = dispatch.execute(Request(id=request, protocol=1, body=command), hosts.kvm1.host, again)
+    assert isinstance(reply, Success)
+    assert hosts.running() == ["kvm2"]
+
+
+def test_a_cancel_before_it_has_set_out_leaves_it_where_it_is(hosts: TwoFakeHosts) -> None:
+    hosts.kvm2.succeed(hosts.prepare())
+    hosts.kvm1.domains.fail("send", MigrationFailed("no"))
+    hosts.kvm1.run(hosts.send())
+    request = Request(id=uuid4(), protocol=1, body=hosts.send())
+    attempt = Attempt(request, hosts.kvm1.journal, 1)
+    attempt.cancel()
+    assert code(dispatch.execute(request, hosts.kvm1.host, attempt)) == "cancelled"
+    assert hosts.running() == ["kvm1"]
 
 
 def test_one_that_is_under_way_is_watched_on(hosts: TwoFakeHosts) -> None:
