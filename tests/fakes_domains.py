@@ -369,7 +369,7 @@ class FakeDomains:
         machine = self._at(peer).machines.get(vm)
         return Presence("absent") if machine is None else self._presence(machine)
 
-    def send(self, passage: Passage, begun: Callable[[], None], task: Task, deadline: Deadline) -> None:
+    def send(self, passage: Passage, begun: Callable[[], None], task: Task, deadline: Deadline) -> bool:
         self._fail_if_told("send")
         machine = self.machines.get(passage.vm)
         if machine is None or machine.standing != "leaving":
@@ -386,6 +386,7 @@ class FakeDomains:
         begun()
         self.on_send(FakePassage(machine, self, there, task))
         self._lose_answer_if_told("send")
+        return passage.vm not in self.machines
 
     def sent(self, vm: str, peer: str, deadline: Deadline) -> Sent:
         self._fail_if_told("sent")
