@@ -12,10 +12,24 @@ from string import ascii_lowercase
 from uuid import uuid4
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget
+from storpool_agent.domains.model import (
+    Disk,
+    DiskInDomain,
+    Domain,
+    MachineDisk,
+    MirrorTarget,
+    Passage,
+    Platform,
+    Portrait,
+    Presence,
+    Sent,
+    Standing,
+)
 from storpool_agent.errors import (
     AgentError,
     BlockJobFailed,
+    CpuIncompatible,
+    DestinationUnreachable,
     DiskConflict,
     DiskInUseByVm,
     DiskNotFound,
@@ -24,6 +38,8 @@ from storpool_agent.errors import (
     GuestNotNotified,
     InvalidCommand,
     LibvirtRefused,
+    MigrationFailed,
+    MigrationUnknown,
     NoHotplugSlot,
     SizeChanged,
     TargetTaken,
@@ -76,12 +92,42 @@ class FakeMachine:
     """The guest's agent can freeze its file systems."""
     mirrors: dict[str, "FakeMirror"] = field(default_factory=dict)
     """Copies of disks that are under way, by the disk's target."""
+    cpu: str | None = "<cpu mode='custom'/>"
+    memory_bytes: int = 1 << 30
+    standing: Standing | None = None
+    """How it stands when that is not simply running or off: see Presence."""
+    by_migration: bool = False
+    """It stands still because its memory was sent."""
     frozen: bool = False
     """The guest writes nothing, until it is thawed or the machine ends."""
 
     @property
     def domain(self) -> Domain:
         return Domain(self.uuid, self.name, self.running, self.persistent)
+
+
+@dataclass
+class FakePassage:
+    """A machine while it is sent."""
+
+    machine: FakeMachine
+    source: "FakeDomains"
+    there: "FakeDomains"
+    task: Task
+
+    def arrive(self, standing: Standing = "paused") -> FakeMachine:
+        """As libvirt leaves it there: all of it, standing still."""
+        come = replace(self.machine, standing=standing, by_migration=False)
+        come.live, come.config = dict(self.machine.live), dict(self.machine.config)
+        self.there.machines[come.uuid] = come
+        return come
+
+    def leave(self) -> None:
+        del self.source.machines[self.machine.uuid]
+
+    def stand_still(self) -> None:
+        """What libvirtd, killed after all was sent, finds when it is back."""
+        self.machine.standing, self.machine.by_migration = "paused", True
 
 
 class FakeDomains:
@@ -95,6 +141,12 @@ class FakeDomains:
         """Where a path leads: two paths that lead to one place are one disk."""
         self.on_copy: Callable[[DiskInDomain, MirrorTarget, Task], None] = _copy_at_once
         """What happens between the beginning of a mirror and its being ready: raise what is to go wrong."""
+        self.peers: dict[str, FakeDomains] = {}
+        """Other hosts by name; what is not here cannot be reached."""
+        self.cpus: set[str] | None = None
+        """The `<cpu>` that this host can give; None: any."""
+        self.on_send: Callable[[FakePassage], None] = _send_at_once
+        """What becomes of a machine that is sent: raise what is to go wrong."""
         self._failures: dict[str, list[AgentError]] = {}
         self._lost_answers: dict[str, list[AgentError]] = {}
         self._on_change: Callable[[str | None], None] = lambda _uuid: None
@@ -288,6 +340,92 @@ class FakeDomains:
         machine, _ = self._running(disk), self._live(disk)
         return machine.sizes.get(disk.target, self.sizes.get(disk.path, 0))
 
+    def portray(self, vm: str, deadline: Deadline) -> Portrait:
+        self._fail_if_told("portray")
+        machine = self._machine(self.find(vm, deadline))
+        disks = machine.live if machine.running else machine.config
+        return Portrait(
+            domain=machine.domain,
+            paused=self._presence(machine).standing == "paused",
+            cpu=machine.cpu,
+            arch="x86_64",
+            machine_type="pc-q35-7.2",
+            domain_type="qemu",
+            memory_bytes=machine.memory_bytes,
+            vcpus=1,
+            disks=tuple(
+                MachineDisk(target, "disk", disk.path, "raw", disk.mode, disk.cache, encrypted=False, bus=disk.bus)
+                for target, disk in disks.items()
+            ),
+        )
+
+    def refuse_misfit(self, platform: Platform, deadline: Deadline) -> None:
+        self._fail_if_told("refuse_misfit")
+        if platform.cpu is not None and self.cpus is not None and platform.cpu not in self.cpus:
+            raise CpuIncompatible("this host cannot give a machine that CPU", arch=platform.arch)
+
+    def standing(self, vm: str, deadline: Deadline, *, peer: str | None = None) -> Presence:
+        self._fail_if_told("standing" if peer is None else "standing there")
+        machine = self._at(peer).machines.get(vm)
+        return Presence("absent") if machine is None else self._presence(machine)
+
+    def send(self, passage: Passage, begun: Callable[[], None], task: Task, deadline: Deadline) -> bool:
+        self._fail_if_told("send")
+        machine = self.machines.get(passage.vm)
+        if machine is None or machine.standing != "leaving":
+            task.interrupt.check()
+        if machine is None:
+            raise VmNotFound(f"there is no machine {passage.name} any more", vm=passage.vm)
+        if not machine.running:
+            raise VmNotRunning(f"{passage.name} is not running", vm=passage.vm)
+        if machine.mirrors:
+            raise VmBusy(f"{passage.name} has a block job", vm=passage.vm)
+        there = self._at(passage.peer)
+        if passage.vm in there.machines and there.machines[passage.vm].running:
+            raise MigrationFailed(f"{passage.peer} has {passage.name} already", vm=passage.vm)
+        begun()
+        self.on_send(FakePassage(machine, self, there, task))
+        self._lose_answer_if_told("send")
+        return passage.vm not in self.machines
+
+    def sent(self, vm: str, peer: str, deadline: Deadline) -> Sent:
+        self._fail_if_told("sent")
+        return Sent(self._at(peer).machines[vm].memory_bytes, 40, 1000)
+
+    def resume(self, vm: str, deadline: Deadline, *, peer: str | None = None) -> None:
+        self._fail_if_told("resume" if peer is None else "resume there")
+        machine = self._at(peer).machines.get(vm)
+        if machine is None:
+            raise VmNotFound(f"there is no machine {vm}", vm=vm)
+        if self._presence(machine).standing == "paused":
+            machine.standing, machine.by_migration = None, False
+        self._lose_answer_if_told("resume" if peer is None else "resume there")
+
+    def remove(self, vm: str, deadline: Deadline, *, peer: str | None = None) -> None:
+        self._fail_if_told("remove" if peer is None else "remove there")
+        host = self._at(peer)
+        machine = host.machines.get(vm)
+        if machine is None:
+            raise VmNotFound(f"there is no machine {vm}", vm=vm)
+        present = self._presence(machine)
+        if present.active and present.standing != "paused":
+            raise MigrationUnknown(f"{machine.name} is {present} by now", vm=vm)
+        del host.machines[vm]
+        self._lose_answer_if_told("remove" if peer is None else "remove there")
+
+    def _at(self, peer: str | None) -> "FakeDomains":
+        if peer is None:
+            return self
+        if peer not in self.peers:
+            raise DestinationUnreachable(f"the libvirt of {peer} has not answered in time", host=peer)
+        return self.peers[peer]
+
+    def _presence(self, machine: FakeMachine) -> Presence:
+        if not machine.running:
+            return Presence("off", "only its configuration is here")
+        sources = tuple(disk.path for disk in machine.live.values())
+        return Presence(machine.standing or "running", "as told", machine.by_migration, sources)
+
     def versions(self, deadline: Deadline) -> tuple[str, str]:
         self._fail_if_told("versions")
         return "9.0.0", "7.2.0"
@@ -380,6 +518,14 @@ class FakeDomains:
     def _lose_answer_if_told(self, method: str) -> None:
         if self._lost_answers.get(method):
             raise self._lost_answers[method].pop(0)
+
+
+def _send_at_once(passage: FakePassage) -> None:
+    for done in (1, 2):
+        passage.task.report(done, 2)
+        passage.task.interrupt.check()
+    passage.arrive()
+    passage.leave()
 
 
 def _copy_at_once(disk: DiskInDomain, target: MirrorTarget, task: Task) -> None:

@@ -19,6 +19,7 @@ def what_to_do(seen: ExplainedVolume, host: str) -> list[str]:
     return [
         *_unknown(seen),
         *_missing(seen),
+        *_migrating(seen),
         *_two_writers(seen),
         *_written(seen),
         *_unplugged(seen),
@@ -75,7 +76,25 @@ def _missing(seen: ExplainedVolume) -> Iterator[str]:
         yield "Is it spelt right, and in this host's cluster? `storpool volume list` and `storpool snapshot list` say."
 
 
+def _migrating(seen: ExplainedVolume) -> Iterator[str]:
+    one = seen.migration
+    if one is None:
+        return
+    way = f"to {one.peer}" if one.role == "source" else f"from {one.peer}"
+    if not one.expired:
+        yield f"Machine {one.name} is on its way {way} (migration {one.migration}): wait for its end."
+        return
+    yield (
+        f"The migration {one.migration} of machine {one.name} {way} should have ended by {one.expires_at:%H:%M:%S} "
+        "UTC. Find out where the machine runs: `virsh list` on both hosts. On the destination: "
+        f"`storpool-ctl --host HOST finish-migration --migration {one.migration} --vm {one.vm}`, there first, then for "
+        "the source. Not there: `rollback-migration` in its place, in the same order. Both check before they act."
+    )
+
+
 def _two_writers(seen: ExplainedVolume) -> Iterator[str]:
+    if seen.migration is not None:
+        return
     others = [str(client) for client, mode in elsewhere(seen) if mode == "rw"]
     if here(seen) == "rw" and others:
         yield (

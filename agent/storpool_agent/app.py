@@ -44,6 +44,7 @@ from storpool_agent.leftovers import Leftovers
 from storpool_agent.local import LocalSocket
 from storpool_agent.notify import notify
 from storpool_agent.outbox import Outbox
+from storpool_agent.overdue import Overdue
 from storpool_agent.oversight import Live, Reader, live_settings, places
 from storpool_agent.pool_file import PoolFile
 from storpool_agent.pools import KnownPools
@@ -109,6 +110,7 @@ class _Parts:
     devices: DeviceTree
     abandon: Event
     housekeeping: Housekeeping
+    overdue: Overdue
     leftovers: Leftovers
     reporting: Reporting
     health: Health
@@ -295,6 +297,7 @@ def _build(settings: Settings, file: Path) -> _Parts:
         devices,
         abandon,
         Housekeeping(journal, clock),
+        Overdue(settings.host, journal, outbox),
         Leftovers(host, journal, jobs),
         Reporting(settings.host, jobs, journal, publisher, lambda: publisher.link.is_ready),
         health,
@@ -339,6 +342,7 @@ def _start(parts: _Parts) -> None:
     parts.unplugs.start()
     parts.leftovers.start()
     parts.housekeeping.start()
+    parts.overdue.start()
     parts.consumer.link.start()
     parts.consumer.link.wait_ready(CONNECT_S)
     parts.drift_watch.start()
@@ -365,6 +369,7 @@ def _stop(parts: _Parts) -> None:
     parts.unplugs.stop()
     parts.leftovers.stop()
     parts.housekeeping.stop()
+    parts.overdue.stop()
     parts.conditions.stop()
     parts.drift_watch.stop()
     parts.lane.drain()

@@ -24,14 +24,16 @@ def drained(host: Host, journal: Journal, unfinished: Sequence[Job]) -> Drained:
     """The reply to a drain. Raises JournalUnavailable; what others cannot tell is told as not known."""
     unplugs = journal.pending_unplugs()
     mirrors = [(one.command, *json.loads(one.target)) for one in journal.temporaries.of_kind(MIRROR)]
+    migrations = [ticket.seen for ticket in journal.tickets.under_way()]
     attachments, not_known = _in_use(host, journal)
     return Drained(
         draining=True,
-        quiet=not (unfinished or unplugs or mirrors) and attachments == [],
+        quiet=not (unfinished or unplugs or mirrors or migrations) and attachments == [],
         unfinished=len(unfinished),
         commands=[_status(job) for job in unfinished[:LISTED]],
         pending_unplugs=[PendingUnplug(global_id=one.global_id, vm=one.vm, request=one.command) for one in unplugs],
         mirrors=[RunningMirror(vm=vm, path=path, request=request) for request, vm, path in mirrors],
+        migrations=migrations,
         attachments=attachments,
         not_known=not_known,
     )

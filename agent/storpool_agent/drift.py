@@ -20,6 +20,7 @@ def drifts(picture: Picture, seen_at: datetime) -> list[Drift]:
         *_wrong_mode(picture),
         *_unplug_pending(picture),
         *_not_used(picture),
+        *_migration_expired(picture),
     ]
     return [one.model_copy(update={"first_seen": seen_at}) for one in found]
 
@@ -38,7 +39,7 @@ def identity(drift: Drift) -> tuple[str, str | None, str | None, str | None]:
 def _two_writers(picture: Picture) -> Iterator[Drift]:
     for ours in picture.here:
         others = sorted(one.client for one in picture.attachments if _writes_elsewhere(one, ours, picture.our_id))
-        if ours.mode == "rw" and others:
+        if ours.mode == "rw" and others and ours.global_id not in picture.migrating:
             global_id, clients = ours.global_id, ", ".join(map(str, others))
             detail = f"attached rw to this host and to client {clients}: right only while a machine migrates"
             repair = repairs.one_writer(picture, ours, others)
@@ -99,13 +100,26 @@ def _unplug_pending(picture: Picture) -> Iterator[Drift]:
 
 def _not_used(picture: Picture) -> Iterator[Drift]:
     """A volume whose guest was asked to let go is told as that, whether the guest has by now or not."""
-    explained = {one.global_id for one in picture.unplugs} | picture.used_by_jobs
+    explained = {one.global_id for one in picture.unplugs} | picture.used_by_jobs | picture.migrating
     for ours in picture.here:
         global_id = ours.global_id
         if global_id not in explained and not picture.machines(global_id):
             detail = f"attached {ours.mode}, and neither a machine nor a copy job of this host has it"
             repair = repairs.disconnect(picture, global_id)
             yield _drift(picture, "not-used", global_id, picture.path(global_id), None, detail, repair)
+
+
+def _migration_expired(picture: Picture) -> Iterator[Drift]:
+    """What became of it only both hosts together can tell."""
+    for ticket in picture.tickets:
+        if ticket.expired:
+            way = f"to {ticket.peer}" if ticket.role == "source" else f"from {ticket.peer}"
+            detail = (
+                f"migration {ticket.migration} of machine {ticket.name} {way} was neither finished nor rolled back "
+                f"in time; its volumes: {', '.join(disk.global_id for disk in ticket.disks) or 'none'}"
+            )
+            repair = repairs.end_migration(picture, ticket)
+            yield _drift(picture, "migration-expired", None, None, ticket.vm, detail, repair)
 
 
 def _writes_elsewhere(one: Attachment, ours: Attachment, our_id: int) -> bool:

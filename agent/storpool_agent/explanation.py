@@ -30,6 +30,7 @@ from storpool_commands.explaining import (
     SeenVolume,
 )
 from storpool_commands.labels import OPERATION, WRITING
+from storpool_commands.migration import SeenMigration
 from storpool_commands.references import Reference, parse
 
 RECENT = 3
@@ -76,6 +77,7 @@ class Explanation:
             jobs=self._tried("the journal", lambda: self._under_way(words, global_id), []),
             recent=self._tried("the journal", lambda: self._recent(words), []),
             pending_unplug=self._tried("the journal", lambda: self._unplug(global_id), None),
+            migration=self._tried("the journal", lambda: self._migration(global_id), None),
             generation=self._tried("the journal", lambda: self._journal.fence(global_id or ""), 0),
             writing=tags.get(WRITING),
             operation=tags.get(OPERATION),
@@ -147,6 +149,10 @@ class Explanation:
     def _unplug(self, global_id: str | None) -> SeenUnplug | None:
         found = self._overview.unplug(global_id or "")
         return SeenUnplug(vm=found.vm, request=found.command, since=_time(found.since)) if found else None
+
+    def _migration(self, global_id: str | None) -> SeenMigration | None:
+        ticket = self._journal.tickets.with_volume(global_id or "")
+        return ticket.seen if ticket else None
 
     def _temporaries(self, global_id: str | None) -> list[Kept]:
         found = self._overview.temporaries([global_id]) if global_id else []

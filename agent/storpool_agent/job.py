@@ -17,6 +17,7 @@ from storpool_commands.control import Ping
 from storpool_commands.disks import GetPhysicalDisk
 from storpool_commands.envelope import AnyRequest, Request
 from storpool_commands.labels import OPERATION
+from storpool_commands.migration import MigrateVm
 
 MAX_ATTEMPTS = 3
 """How often a request is run whose run the agent did not survive."""
@@ -113,7 +114,7 @@ def why_not(job: Job) -> AgentError | None:
             "send it again with a new id: what is done already is not done twice",
             attempts=job.attempts,
         )
-    if job.cancelled:
+    if job.cancelled and not isinstance(job.request.body, MigrateVm):
         return Cancelled("cancelled before it was started again")
     if job.attempts - job.stops >= MAX_ATTEMPTS:
         return _crash_loop(job)

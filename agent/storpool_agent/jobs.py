@@ -344,6 +344,8 @@ class Jobs:
                 if job.bulk:
                     job.meter.note("preparing", None, None)
                     _ = job.attempt.interrupt  # there before anybody can want to end it
+                    if job.cancelled:  # what is half done is taken back by its handler
+                        job.attempt.cancel()
                     if self._ending.is_set():
                         job.attempt.end(AgentStopping())
             return job.attempt

@@ -12,6 +12,7 @@ from storpool_agent.domains.model import DiskInDomain
 from storpool_agent.errors import DeviceMismatch
 from storpool_agent.host import Host
 from storpool_agent.journal.journal import Journal, PendingUnplug
+from storpool_agent.journal.migrations import Ticket
 from storpool_agent.journal.temporaries import USE
 from storpool_agent.storpool.model import Attachment
 
@@ -48,12 +49,19 @@ class Picture:
     unplugs: Sequence[PendingUnplug]
     used_by_jobs: frozenset[str] = frozenset()
     """Global ids of what copy jobs of this host read or write now."""
+    tickets: Sequence[Ticket] = ()
+    """Of the migrations that are neither finished nor rolled back."""
     host: str = ""
     """This host's name, for what a person is told to type."""
 
     @property
     def here(self) -> Sequence[Attachment]:
         return [one for one in self.attachments if one.client == self.our_id]
+
+    @property
+    def migrating(self) -> frozenset[str]:
+        """Global ids of what may be attached to two hosts for now."""
+        return frozenset(disk.global_id for one in self.tickets if not one.expired for disk in one.disks)
 
     def path(self, global_id: str) -> str | None:
         """Its link, if there is one."""
@@ -92,6 +100,7 @@ def take(host: Host, journal: Journal, deadline: Deadline) -> Picture:
         disks=[UsedDisk(disk, disk_paths.global_id(host, disk.path, deadline)) for disk in disks],
         unplugs=journal.pending_unplugs(),
         used_by_jobs=frozenset(one.target for one in journal.temporaries.of_kind(USE)),
+        tickets=journal.tickets.under_way(),
         host=host.name,
     )
 

@@ -5,6 +5,7 @@
 from collections.abc import Sequence
 
 from storpool_agent.journal.journal import PendingUnplug
+from storpool_agent.journal.migrations import Ticket
 from storpool_agent.picture import Picture, UsedDisk
 from storpool_agent.storpool.model import Attachment
 
@@ -51,6 +52,11 @@ def one_writer(picture: Picture, ours: Attachment, others: Sequence[int]) -> str
     if not picture.running(ours.global_id):
         return disconnect(picture, ours.global_id)
     return " && ".join(f"storpool detach volume ~{ours.global_id} client {client}" for client in others)
+
+
+def end_migration(picture: Picture, ticket: Ticket) -> str:
+    """Refused where the machine is not, so that it is safe to try."""
+    return _control(picture, "finish-migration", ("migration", ticket.migration), ("vm", ticket.vm))
 
 
 def _named(picture: Picture, global_id: str) -> tuple[str, str]:

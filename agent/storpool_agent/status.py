@@ -3,7 +3,8 @@
 """How the agent is, and what of it somebody should look at."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time
@@ -14,6 +15,7 @@ from storpool_agent.host import Host
 from storpool_agent.journal.database import FILE_NAME
 from storpool_agent.journal.overview import Counts, Overview
 from storpool_commands.control import AgentStatus, JournalStatus, ProcessStatus, Reach
+from storpool_commands.migration import SeenMigration
 
 REACH_S = 3.0
 """For StorPool, and then for libvirt: what does not answer within that is not there for a person who waits."""
@@ -33,6 +35,7 @@ def take(host: Host, overview: Overview, state_dir: Path, version: str, process:
     libvirt = _reach(lambda: _libvirt(host))
     journal = _journal(state_dir)
     counts, unreadable = _counts(overview)
+    migrations = _migrations(overview)
     troubles = [
         *unreadable,
         *_of_process(process),
@@ -40,6 +43,7 @@ def take(host: Host, overview: Overview, state_dir: Path, version: str, process:
         *_out_of_reach("libvirt", libvirt),
         *_of_journal(journal, state_dir),
         *_of_counts(counts),
+        *_of_migrations(migrations),
     ]
     return AgentStatus(
         host=host.name,
@@ -54,6 +58,7 @@ def take(host: Host, overview: Overview, state_dir: Path, version: str, process:
         pending_unplugs=counts.unplugs,
         pending_thaws=counts.thaws,
         leftovers=counts.leftovers,
+        migrations=migrations,
         troubles=troubles,
     )
 
@@ -94,6 +99,23 @@ def _counts(overview: Overview) -> tuple[Counts, list[str]]:
         return overview.counts(), []
     except JournalUnavailable as error:
         return NOTHING, [str(error)]
+
+
+def _migrations(overview: Overview) -> list[SeenMigration]:
+    """That the journal cannot be read is told by `_counts`."""
+    with suppress(JournalUnavailable):
+        return [ticket.seen for ticket in overview.migrations()]
+    return []
+
+
+def _of_migrations(migrations: Sequence[SeenMigration]) -> Iterator[str]:
+    for one in migrations:
+        if one.expired:
+            way = f"to {one.peer}" if one.role == "source" else f"from {one.peer}"
+            yield (
+                f"the migration {one.migration} of machine {one.name} {way} has expired, and is neither finished nor "
+                "rolled back: its volumes may be attached to both hosts"
+            )
 
 
 def _of_process(process: ProcessStatus | None) -> Iterator[str]:

@@ -87,6 +87,10 @@ def _work(told: AgentStatus) -> Iterator[tuple[str, Cell]]:
     yield "unsent replies", _count(told.unsent_replies, oldest)
     yield "pending unplugs", _count(told.pending_unplugs, " (guests that were asked to let go of a disk)")
     yield "may be frozen", _count(told.pending_thaws, " (guests)")
+    for one in told.migrations:
+        way = f"to {one.peer}" if one.role == "source" else f"from {one.peer}"
+        text = f"{one.name} ({one.vm}) {way}, since {render.moment(one.since)}, migration {one.migration}"
+        yield "migration", (f"{text}; expired", BAD) if one.expired else text
     yield "leftovers", _count(told.leftovers, " (of ended copies, to be taken away)")
 
 

@@ -40,7 +40,7 @@ def show(seen: ExplainedVolume, asked: str) -> None:
     render.line((_title(seen, asked), "bold"))
     render.line(seen.summary)
     render.line()
-    render.facts([*_storpool(seen), *_host(seen), *_jobs(seen), *_kept(seen), *_not_known(seen)])
+    render.facts([*_storpool(seen), *_host(seen), *_migration(seen), *_jobs(seen), *_kept(seen), *_not_known(seen)])
     if seen.advice:
         render.heading("What to do")
         for number, one in enumerate(seen.advice, start=1):
@@ -76,6 +76,13 @@ def _host(seen: ExplainedVolume) -> Iterator[tuple[str, Cell]]:
     if pending := seen.pending_unplug:
         asked = f"asked to let go {render.moment(pending.since)} by request {pending.request}"
         yield "unplug", (f"machine {pending.vm} was {asked}", WARNING)
+
+
+def _migration(seen: ExplainedVolume) -> Iterator[tuple[str, Cell]]:
+    if one := seen.migration:
+        way = f"to {one.peer}" if one.role == "source" else f"from {one.peer}"
+        text = f"of machine {one.name} {way}, since {render.moment(one.since)}, {one.migration}"
+        yield "migration", (f"{text}; expired {render.moment(one.expires_at)}", BAD) if one.expired else text
 
 
 def _holder(kind: str, name: str, pid: int | None) -> str:

@@ -21,11 +21,12 @@ import libvirt
 import structlog
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains import lines, whereabouts
+from storpool_agent.domains import lines, qemu_process, whereabouts
 from storpool_agent.domains.access import Access
 from storpool_agent.domains.link import KEEPALIVE_COUNT, KEEPALIVE_S
 from storpool_agent.domains.model import Passage, Presence
 from storpool_agent.domains.peers import Peers
+from storpool_agent.domains.qemu_process import QemuProcess
 from storpool_agent.domains.refusals import connection_lost, text_of, translated
 from storpool_agent.errors import (
     AgentError,
@@ -40,6 +41,7 @@ from storpool_agent.errors import (
 from storpool_agent.task import Task
 
 LOOK_S = 0.25
+REACT_S = 0.02  # while a look is under way, which takes some 5 ms
 CALL_S = 20.0  # above what a look takes at most
 END_S = 30.0  # QEMU gives up a migration within moments; libvirtd may be on its way back
 PATIENCE_S = 120.0  # an upgrade of libvirt takes its daemon away for some seconds, on a busy host for a minute
@@ -74,19 +76,28 @@ class Departing:
     _seen_at: float = field(default_factory=monotonic)
     _line_lost: bool = False
     """The call broke off: what became of it is to be seen."""
+    _under_way: bool = False
+    _far: tuple[int, int] = (0, 0)
     _told: bool = False
     _limited: bool = False
 
-    def run(self, task: Task, deadline: Deadline) -> None:
-        """Until no migration of it is under way. `deadline` is for the beginning. Raises what made it fail."""
-        task.interrupt.check()
+    def run(self, task: Task, deadline: Deadline) -> bool:
+        """Until no migration of it is under way. `deadline` is for the beginning. Raises what made it fail.
+
+        True: its QEMU has ended here, and libvirt may need a while to say so.
+        """
+        with qemu_process.of(self.passage.vm) as qemu:
+            return self._run(task, qemu, deadline)
+
+    def _run(self, task: Task, qemu: QemuProcess, deadline: Deadline) -> bool:
         under_way = self._look(deadline).standing == "leaving"
         if under_way:
             log.info("migration found", vm=self.passage.vm, destination=self.passage.peer)
+        else:
+            task.interrupt.check()
         call = None if under_way else self._begin()
         try:
-            while not self._is_over(call, task):
-                task.interrupt.wait(LOOK_S)
+            self._wait(call, task, qemu)
         except AgentError as error:
             if isinstance(error, _OUT_OF_SIGHT):
                 raise
@@ -95,17 +106,46 @@ class Departing:
         except Exception as error:
             self._give_up(call, error)
             raise
+        return qemu.has_ended
 
     # one look after the other
 
-    def _is_over(self, call: "Future[None] | None", task: Task | None) -> bool:
+    def _wait(self, call: "Future[None] | None", task: Task, qemu: QemuProcess) -> None:
+        """Until a look says that it is over, or its QEMU has ended: libvirt answers nothing while it cleans up."""
+        looking: Future[bool] | None = None
+        while not qemu.has_ended:
+            if looking is None:
+                looking = self._begin_to_look(call)
+            if looking.done():
+                self._pass_on(task)
+                if looking.result():
+                    return
+                looking = None
+            pause_s = LOOK_S if looking is None else REACT_S
+            qemu.wait(task.interrupt.fileno(), task.interrupt.within(pause_s))
+            task.interrupt.check()
+
+    def _begin_to_look(self, call: "Future[None] | None") -> "Future[bool]":
+        """In a thread of its own, which hangs as long as libvirt does."""
+        looking: Future[bool] = Future()
+
+        def look() -> None:
+            try:
+                looking.set_result(self._is_over(call))
+            except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
+                looking.set_exception(error)
+
+        threading.Thread(target=look, name=f"look/{self.passage.vm[:8]}", daemon=True).start()
+        return looking
+
+    def _is_over(self, call: "Future[None] | None") -> bool:
         if call is not None and call.done() and not self._line_lost:
             self._raise_refusal(call)
             return True
         try:
             seen = self._look(Deadline.after(CALL_S))
             if seen.standing == "leaving":
-                self._note(task)
+                self._note()
         except _OUT_OF_SIGHT as error:
             return self._endure(error)
         self._seen_at = monotonic()
@@ -115,18 +155,22 @@ class Departing:
             self._raise_refusal(call)
         return True
 
-    def _note(self, task: Task | None) -> None:
-        if not self._told:
-            self._told = True
-            self.begun()
+    def _note(self) -> None:
+        self._under_way = True
         if not self._limited and self.passage.downtime_limit_ms is not None:
             self._limited = True
             limit = self.passage.downtime_limit_ms
             self._call(lambda vm: vm.migrateSetMaxDowntime(limit, 0))
-        if task is not None:
-            done, total = self._call(_progress)
-            if total:
-                task.report(done, total)
+        self._far = self._call(_progress)
+
+    def _pass_on(self, task: Task) -> None:
+        """What a look has seen, in the thread of who waits."""
+        if self._under_way and not self._told:
+            self._told = True
+            self.begun()
+        done, total = self._far
+        if total:
+            task.report(done, total)
 
     def _endure(self, error: AgentError) -> bool:
         """libvirtd is away, or works on something else of the machine: the next look will tell."""
@@ -155,10 +199,10 @@ class Departing:
         host = self.passage.peer
         arguments = (self.peers.uri(host), self._parameters(host), self._flags())
         name = f"migrate/{self.passage.vm[:8]}"
-        threading.Thread(target=self._run, args=(call, *arguments), name=name, daemon=True).start()
+        threading.Thread(target=self._move, args=(call, *arguments), name=name, daemon=True).start()
         return call
 
-    def _run(self, call: "Future[None]", uri: str, parameters: dict[str, str | int], flags: int) -> None:
+    def _move(self, call: "Future[None]", uri: str, parameters: dict[str, str | int], flags: int) -> None:
         try:
             connection = _opened(self.uri)
             try:
@@ -209,12 +253,12 @@ class Departing:
             try:
                 if self._look(deadline).standing == "leaving":
                     self._call(lambda vm: vm.abortJob())
-                if self._is_over(call, None):
+                if self._is_over(call):
                     return
             except _OUT_OF_SIGHT as error:
-                log.debug("migration not ended yet", vm=self.passage.vm, reason=str(error))
+                log.debug("migration still seen", vm=self.passage.vm, reason=str(error))
             except AgentError as error:  # there is nothing to end any more, or the call says why it ended
-                log.debug("migration ended", vm=self.passage.vm, reason=str(error))
+                log.debug("migration call ended", vm=self.passage.vm, reason=str(error))
                 if call is None or call.done():
                     return
             if deadline.passed:

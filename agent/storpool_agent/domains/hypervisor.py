@@ -154,8 +154,8 @@ class Hypervisor:
             return whereabouts.here(self._access, vm, deadline)
         return self._peers.ask(peer, lambda connection: whereabouts.at(connection, vm), deadline)
 
-    def send(self, passage: Passage, begun: Callable[[], None], task: Task, deadline: Deadline) -> None:
-        Departing(self._uri, self._access, self._peers, passage, begun).run(task, deadline)
+    def send(self, passage: Passage, begun: Callable[[], None], task: Task, deadline: Deadline) -> bool:
+        return Departing(self._uri, self._access, self._peers, passage, begun).run(task, deadline)
 
     def sent(self, vm: str, peer: str, deadline: Deadline) -> Sent:
         return self._peers.ask(peer, lambda connection: whereabouts.sent(connection, vm), deadline)

@@ -67,8 +67,8 @@ class DryDomains:
     def standing(self, vm: str, deadline: Deadline, *, peer: str | None = None) -> Presence:
         return self._real.standing(vm, deadline, peer=peer)
 
-    def send(self, passage: Passage, begun: Callable[[], None], task: Task, deadline: Deadline) -> None:
-        pass
+    def send(self, passage: Passage, begun: Callable[[], None], task: Task, deadline: Deadline) -> bool:
+        return False
 
     def sent(self, vm: str, peer: str, deadline: Deadline) -> Sent:
         return Sent()

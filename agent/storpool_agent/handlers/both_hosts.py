@@ -55,6 +55,12 @@ def look(ticket: Ticket, host: Host, within_s: float = LOOK_S) -> Sight:
     return Sight(here, there, _seen(ticket.vm, None, host, deadline))
 
 
+def look_there(ticket: Ticket, host: Host, within_s: float = LOOK_S) -> Sight:
+    """At a machine whose QEMU has ended here, whatever libvirt says of it yet."""
+    here = Presence("off", "its QEMU has ended")
+    return Sight(here, _seen(ticket.vm, ticket.peer, host, Deadline.after(within_s)), here)
+
+
 def said(seen: Presence | AgentError) -> str:
     """In words."""
     return f"not known ({seen})" if isinstance(seen, AgentError) else str(seen)

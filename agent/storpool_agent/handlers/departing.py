@@ -39,6 +39,8 @@ SETTLE_S = 60.0
 """A libvirtd that was restarted answers within seconds, one that died is found dead within 16 s (keepalive)."""
 SETTLE_WHEN_STOPPING_S = 10.0
 LOOK_AGAIN_S = 0.2
+CLEANED_UP_S = 20.0
+"""libvirt waits for QEMU to end for up to 15 s before it is killed for good; most often it takes a fraction of one."""
 ACT_S = 20.0
 
 log = structlog.get_logger()
@@ -55,17 +57,17 @@ def migrate(command: MigrateVm, host: Host, attempt: Attempt) -> MigratedVm:
         ticket = _begin(command, host, attempt)
     elif ticket.peer != command.destination:
         raise InvalidCommand(f"migration {ticket.migration} is to {ticket.peer}, not to {command.destination}")
-    if attempt.plans:
-        return _done(command, ticket, Sent(), now=False)
-    with attempt.step("look"):
+    # Not even a cancel keeps it from looking: an earlier run may have left it standing still on the other host.
+    with attempt.step("look", always=True):
         moved = _has_moved(ticket, host, attempt)
     sends = not moved
     if sends:
         tickets.refuse_expired(command.migration, command.expires_at)
-        with attempt.step("migrate", changes=True):
+        with attempt.step("migrate", changes=True, always=True):
             _send(command, ticket, host, attempt)
     with attempt.step("result", always=True):
         sent = _sent(ticket, host)
+        _wait_for_libvirt(ticket, host)
     return _done(command, ticket, sent, now=sends)
 
 
@@ -160,10 +162,19 @@ def _has_moved(ticket: Ticket, host: Host, attempt: Attempt) -> bool:
 def _send(command: MigrateVm, ticket: Ticket, host: Host, attempt: Attempt) -> None:
     """Returns when it runs there. Raises why it does not, when it is certain that it is here."""
     why = _sent_off(command, ticket, host, attempt)
-    if _settle(ticket, host, attempt, stopping=isinstance(why, AgentStopping)):
+    if attempt.plans:
         return
+    try:
+        if _settle(ticket, host, attempt, stopping=isinstance(why, AgentStopping), ended=why is True):
+            return
+    except AgentError as error:
+        if isinstance(why, AgentStopping):  # the next start goes on with it
+            raise why from error
+        raise
     log.info("machine stayed", vm=ticket.vm, destination=ticket.peer, reason=str(why))
-    raise why or MigrationFailed(
+    if isinstance(why, Exception):
+        raise why
+    raise MigrationFailed(
         f"{ticket.name} was to move to {ticket.peer}, and runs here still; libvirt does not say why: look at the logs "
         "of libvirtd on both hosts",
         vm=ticket.vm,
@@ -171,8 +182,8 @@ def _send(command: MigrateVm, ticket: Ticket, host: Host, attempt: Attempt) -> N
     )
 
 
-def _sent_off(command: MigrateVm, ticket: Ticket, host: Host, attempt: Attempt) -> Exception | None:
-    """What libvirt said."""
+def _sent_off(command: MigrateVm, ticket: Ticket, host: Host, attempt: Attempt) -> Exception | bool:
+    """What libvirt said, or whether its QEMU has ended here."""
     deadline = Deadline.after(CALL_TIMEOUT_S)
     task = Task(attempt.interrupt, lambda done, total: attempt.report("memory", done, total))
     try:
@@ -186,24 +197,25 @@ def _sent_off(command: MigrateVm, ticket: Ticket, host: Host, attempt: Attempt) 
             downtime_limit_ms=command.downtime_limit_ms,
         )
         log.info("migrating", vm=ticket.vm, destination=ticket.peer, migration=ticket.migration)
-        host.domains.send(passage, attempt.turns.give_up, task, deadline)
+        return host.domains.send(passage, attempt.turns.give_up, task, deadline)
     except (AgentError, AgentStopping) as error:
         return error
-    return None
 
 
 # where it is
 
 
-def _settle(ticket: Ticket, host: Host, attempt: Attempt, *, stopping: bool = False) -> bool:
+def _settle(ticket: Ticket, host: Host, attempt: Attempt, *, stopping: bool = False, ended: bool = False) -> bool:
     """Whether it runs on the destination, not here. Raises MigrationUnknown, and MigrationFailed when it stands still.
 
-    The attempt's own end does not end this: the machine may stand still until it has come to an end.
+    The attempt's own end does not end this: the machine may stand still until it has come to an end. `ended`: its QEMU
+    has ended here.
     """
+    look = both_hosts.look_there if ended else both_hosts.look
     give_up = monotonic() + (SETTLE_WHEN_STOPPING_S if stopping else SETTLE_S)
-    pause = Event()
+    pause, before = Event(), None
     while True:
-        sight = both_hosts.look(ticket, host)
+        sight = look(ticket, host)
         verdict = sight.judge(has_moved=ticket.moved)
         if verdict is Verdict.STAYED:
             return False
@@ -213,14 +225,24 @@ def _settle(ticket: Ticket, host: Host, attempt: Attempt, *, stopping: bool = Fa
             return True
         if verdict is Verdict.STRANDED:
             raise _stranded(sight, ticket, host)
+        if ended and verdict in (Verdict.UNKNOWN, Verdict.ENDED):  # it has not moved: libvirt may say what became of it
+            look, ended = both_hosts.look, False
+            continue
+        if verdict is Verdict.ENDED:
+            raise VmNotRunning(f"{ticket.name} was switched off on the way, and has not moved", vm=ticket.vm)
+        if verdict is not Verdict.UNKNOWN and verdict is not before and _act(verdict, ticket, host):
+            before = verdict
+            continue
         if verdict is Verdict.UNKNOWN or monotonic() >= give_up:
             raise sight.unknown(ticket, host, "where it runs cannot be told")
-        if verdict is Verdict.WAIT or not _act(verdict, ticket, host):
-            pause.wait(LOOK_AGAIN_S)
+        before = None
+        pause.wait(LOOK_AGAIN_S)
 
 
 def _act(verdict: Verdict, ticket: Ticket, host: Host) -> bool:
-    """One step towards one machine that runs. What came of it is seen by the next look; false: better wait a moment."""
+    """One step towards one machine that runs. What came of it is seen by the next look; false: wait a moment first."""
+    if verdict is Verdict.WAIT:
+        return False
     deadline = Deadline.after(ACT_S)
     try:
         if verdict is Verdict.START_THERE:
@@ -257,6 +279,17 @@ def _sent(ticket: Ticket, host: Host) -> Sent:
     except DestinationUnreachable as error:
         log.info("migration not measured", vm=ticket.vm, reason=str(error))
         return Sent()
+
+
+def _wait_for_libvirt(ticket: Ticket, host: Host) -> None:
+    """Until it is through with cleaning up behind the machine, so that the next command finds nothing under way."""
+    deadline, pause = Deadline.after(CLEANED_UP_S), Event()
+    while not deadline.passed:
+        sight = both_hosts.look(ticket, host)
+        here = sight.here_again
+        if isinstance(here, Presence) and here.standing != "leaving":
+            return
+        pause.wait(LOOK_AGAIN_S)
 
 
 def _done(command: MigrateVm, ticket: Ticket, sent: Sent, *, now: bool) -> MigratedVm:

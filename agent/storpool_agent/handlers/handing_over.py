@@ -216,7 +216,7 @@ def _keep_running(ticket: Ticket, host: Host, attempt: Attempt, deadline: Deadli
                     vm=ticket.vm,
                 )
             raise sight.unknown(ticket, host, "it is on both hosts; migrateVm, sent once more, settles what it can")
-        if not here.active:
+        if not here.active and isinstance(sight.there, AgentError):
             raise sight.unknown(ticket, host, "it is not here to be kept")
     with attempt.step("go on", changes=True) as step:
         if here.standing != "paused" or not here.by_migration:

@@ -11,8 +11,9 @@ from storpool_agent.deadline import Deadline
 from storpool_agent.errors import InvalidCommand, MigrationExpired, MigrationOver, SnapshotNotFound, VolumeNotFound
 from storpool_agent.handlers import finding
 from storpool_agent.host import Host
-from storpool_agent.journal.migrations import Role, Ticket
+from storpool_agent.journal.migrations import Ticket
 from storpool_agent.storpool.model import Volume
+from storpool_commands.migration import Role
 from storpool_commands.references import Reference
 
 CLOCKS_DIFFER_S = 5.0

@@ -23,6 +23,8 @@ class Verdict(Enum):
     """It runs on the destination, and not on the source."""
     STRANDED = auto()
     """It stands still on the source, all of it, and is nowhere else: rollbackMigration has it go on."""
+    ENDED = auto()
+    """It is off on both: its guest, or somebody, has switched it off."""
     START_THERE = auto()
     """It is on the destination alone, and stands still: it is to go on there."""
     DROP_HERE = auto()
@@ -45,6 +47,8 @@ def judge(here: Presence | None, there: Presence | None, *, has_moved: bool = Fa
         return _while_it_runs_here(there)
     if here.standing == "paused":
         return _while_it_stands_here(here, there)
+    if here.standing == "off" and there is not None and not there.active:
+        return Verdict.ENDED  # one that has moved has left no configuration here
     return _gone(there, has_moved=has_moved)
 
 

@@ -140,13 +140,15 @@ class Domains(Protocol):
         """
         ...
 
-    def send(self, passage: Passage, begun: Callable[[], None], task: Task, deadline: Deadline) -> None:
+    def send(self, passage: Passage, begun: Callable[[], None], task: Task, deadline: Deadline) -> bool:
         """Have libvirt move a running machine to another host, where it then stands still (`paused`).
 
         One that is under way is gone on with. `begun` is called once it certainly is, `deadline` is for the beginning.
-        When the task is interrupted it is given up. Whatever this returns or raises: where the machine is, `standing`
-        alone says. Raises MigrationFailed, MigrationUnsafe, DestinationUnreachable, Cancelled, VmNotFound,
-        VmNotRunning, VmBusy; LibvirtUnavailable, LibvirtTimeout and VmBusy also when it may be under way still.
+        When the task is interrupted it is given up. Whatever this raises: where the machine is, `standing` alone says.
+        True: its QEMU has ended on this host, which `standing` may take seconds to say.
+
+        Raises MigrationFailed, MigrationUnsafe, DestinationUnreachable, Cancelled, VmNotFound, VmNotRunning, VmBusy;
+        LibvirtUnavailable, LibvirtTimeout and VmBusy also when it may be under way still.
         """
         ...
 

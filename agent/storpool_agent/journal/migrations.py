@@ -9,13 +9,15 @@ kept for as long as requests are remembered: it is why a command that comes late
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import time
 from typing import Literal
+from uuid import UUID
 
 from storpool_agent.journal.database import Stores
+from storpool_commands.migration import Role, SeenMigration
 
 TicketState = Literal["open", "finished", "rolled-back"]
-Role = Literal["source", "destination"]
 _COLUMNS = "id, role, vm, name, peer, state, moved, since, expires_at"
 
 
@@ -55,6 +57,23 @@ class Ticket:
     @property
     def expired(self) -> bool:
         return time() >= self.expires_at
+
+    @property
+    def seen(self) -> SeenMigration:
+        """As whoever asks is told of it."""
+        if self.role is None:
+            raise ValueError("it was over before anything of it had come")
+        return SeenMigration(
+            migration=UUID(self.migration),
+            vm=self.vm,
+            name=self.name,
+            role=self.role,
+            peer=self.peer,
+            since=datetime.fromtimestamp(self.since, UTC),
+            expires_at=datetime.fromtimestamp(self.expires_at, UTC),
+            expired=self.expired,
+            volumes=[disk.global_id for disk in self.disks],
+        )
 
 
 class Tickets:

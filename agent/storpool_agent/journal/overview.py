@@ -9,6 +9,7 @@ from time import time
 from typing import Any
 
 from storpool_agent.journal.database import Stores
+from storpool_agent.journal.migrations import Ticket, Tickets
 from storpool_commands.control import State
 
 MAX_SHOWN_BYTES = 1 << 16
@@ -122,6 +123,10 @@ class Overview:
         query = "SELECT vm, command, since FROM pending_unplug WHERE global_id = ?"
         row = self._database.read(lambda db: db.execute(query, (global_id,)).fetchone())
         return Unplug(*row) if row else None
+
+    def migrations(self) -> list[Ticket]:
+        """Those that are neither finished nor rolled back, the oldest first."""
+        return Tickets(self._database).under_way()
 
     def counts(self) -> Counts:
         """All in one query, so of one moment."""

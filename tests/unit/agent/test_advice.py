@@ -15,6 +15,7 @@ from storpool_commands.client.cli.app import program
 from storpool_commands.disks import AttachedTo, Holder
 from storpool_commands.explaining import ExplainedVolume, SeenDisk, SeenJob, SeenUnplug
 from unit.commands.host_samples import EXPLAINED, JOB, NOW, VM
+from unit.commands.migration_samples import SEEN
 
 OTHER = "11111111-2222-3333-4444-555555555555"
 FREE: dict[str, Any] = {
@@ -26,6 +27,7 @@ FREE: dict[str, Any] = {
     "jobs": [],
     "recent": [],
     "pending_unplug": None,
+    "migration": None,
     "writing": None,
     "temporaries": [],
     "not_known": [],
@@ -110,6 +112,18 @@ CASES = [
         "Machine web-1 runs",
         ["right only while a machine migrates"],
         id="two writers",
+    ),
+    pytest.param(
+        seen(**HERE, disks=[DISK], migration=SEEN.model_copy(update={"expired": False})),
+        "Machine web-1 runs with it as vdb",
+        ["Machine web-1 is on its way to kvm2", "wait for its end"],
+        id="it migrates",
+    ),
+    pytest.param(
+        seen(**{**HERE, "attachments": [*EXPLAINED.attachments, *elsewhere()]}, migration=SEEN),
+        "attached here (rw)",
+        ["should have ended by 12:00:00 UTC", f"finish-migration --migration {SEEN.migration} --vm {SEEN.vm}"],
+        id="a migration has not ended",
     ),
     pytest.param(
         seen(attachments=elsewhere()),

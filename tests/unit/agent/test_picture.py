@@ -35,7 +35,7 @@ def attached(host: FakeHost, volume: Volume) -> str:
 
 
 def test_an_empty_host_is_an_empty_picture(host: FakeHost) -> None:
-    assert look(host) == Picture(1, (), {}, [], [], host="kvm1")
+    assert look(host) == Picture(1, (), {}, [], [], tickets=[], host="kvm1")
 
 
 def test_attachments_links_and_machines_meet_by_global_id(host: FakeHost) -> None:

@@ -3,14 +3,17 @@
 """Every command with dryRun: all its checks, its steps in order, and not one change."""
 
 from copy import deepcopy
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
 
 from fake_host import FakeHost
-from fakes_domains import FakeMachine
-from storpool_commands import control, copies, disks, images, pools, snapshots, tags, vm_snapshots, volumes
+from fakes_domains import FakeDomains, FakeMachine
+from storpool_agent.journal.migrations import Ticket
+from storpool_commands import control, copies, disks, images, migration, pools, snapshots, tags, vm_snapshots, volumes
 from storpool_commands.catalogue import Command
 from storpool_commands.dry_run import DryRun
 from storpool_commands.envelope import Failure, Success
@@ -18,6 +21,9 @@ from storpool_commands.errors import ErrorCode
 from unit.commands.samples import COMMANDS, wire_name
 
 MIB = 1 << 20
+COMING, OTHER = UUID("1c8b61a4-6f0e-4b0e-a1d9-7a9d3f1b6c0a"), UUID("7c8b61a4-6f0e-4b0e-a1d9-7a9d3f1b6c0a")
+COME, GOING = "11111111-2222-3333-4444-555555555555", "21111111-2222-3333-4444-555555555555"
+LATER = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -30,6 +36,9 @@ def machine(host: FakeHost) -> FakeMachine:
         host.storpool.add(MIB, name, snapshot=True)
     (host.secondary.files("file:///srv/secondary") / "there.img").write_bytes(b"contents" * 64)
     host.succeed(disks.AttachDisk(vm=machine.uuid, volume="used"))
+    host.domains.peers["kvm2"] = FakeDomains()
+    come = host.domains.add(FakeMachine("come", uuid=COME))
+    host.journal.tickets.open(Ticket(str(COMING), "destination", come.uuid, come.name, "kvm2", LATER.timestamp()))
     return machine
 
 
@@ -65,6 +74,18 @@ def planned(vm: str) -> dict[str, Command]:
         vm_snapshots.DeleteVmSnapshot(snapshots=["snap", "nothing"]),
         tags.StorPoolCreateTags(volumes=["free", "used"], set={"vc-policy": "daily"}),
         tags.StorPoolDeleteTags(volumes=["used"], remove=["cvm"]),
+        migration.DescribeMachine(vm=vm),
+        migration.PrepareMigration(
+            migration=OTHER,
+            vm=GOING,
+            name="going",
+            source="kvm2",
+            expires_at=LATER,
+            disks=[migration.MigrationDisk(volume="free")],
+        ),
+        migration.MigrateVm(migration=OTHER, vm=vm, destination="kvm2", expires_at=LATER, disks=["used"]),
+        migration.FinishMigration(migration=COMING, vm=COME),
+        migration.RollbackMigration(migration=OTHER, vm=vm),
         pools.AddStoragePool(name="fast", url=SecretStr("storpool://s3cret@10.0.0.5:81/dev")),
         pools.RemoveStoragePool(name="fast"),
         pools.GetPoolStats(),
@@ -89,7 +110,7 @@ def copies_planned() -> list[Command]:
     ]
 
 
-READ_ONLY = {"getPhysicalDisk", "poolStats", "hostInfo", "ping"}
+READ_ONLY = {"getPhysicalDisk", "describeMachine", "poolStats", "hostInfo", "ping"}
 NOTHING_TO_DO = {"disconnectPhysicalDisk", "disconnectPhysicalDiskByPath", "removeStoragePool"}
 
 
@@ -148,5 +169,5 @@ def state(host: FakeHost) -> Any:
     """All that a command may change."""
     kept = {name: value for name, value in vars(host.storpool).items() if name not in ("calls", "_numbers")}
     files = [each for each in host.directory.rglob("*") if each.is_file()]
-    rows = host.journal.temporaries.left()
+    rows = [host.journal.temporaries.left(), host.journal.tickets.under_way()]
     return deepcopy((kept, host.domains.machines, list(host.pools.kept), host.journal.records(None, 100), files, rows))
