@@ -2,23 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A migration, one part of it killed at one of its phases, restarted; the migration driven on until it has an end."""
 
-import sqlite3
 from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from threading import Event
 
-import libvirt
-
-from kvm_host import KvmHost
 from migration.driver import Driver, Step
 from migration.moments import before_confirm, before_finish, wait_for_the_middle
 from private_rabbit import PrivateRabbit
 from real_lab import background, wait_for
 from storpool_commands.client import CallError, CommandFailed
-from traveller import Traveller
-from two_hosts import TwoHosts
 
 SLOW_BYTES_S = 16 << 20
 REACHED_TIMEOUT_S = 90.0
