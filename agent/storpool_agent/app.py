@@ -17,6 +17,7 @@ import structlog
 
 from storpool_agent import dispatch, liveness, metrics, readings
 from storpool_agent.backlog import Backlog
+from storpool_agent.broker_access import broker_address, login, tls_context
 from storpool_agent.bus.consumer import Consumer
 from storpool_agent.bus.link import Broker
 from storpool_agent.bus.publisher import Publisher
@@ -50,20 +51,12 @@ from storpool_agent.publishers import Publishers
 from storpool_agent.reloading import Reloading
 from storpool_agent.reporting import Reporting
 from storpool_agent.secondary.storage import SecondaryStorage
-from storpool_agent.settings import (
-    Settings,
-    SettingsInvalid,
-    broker_address,
-    listen_address,
-    login,
-    scratch_dir,
-    storpool_access,
-    tls_context,
-)
+from storpool_agent.settings import Settings, SettingsInvalid, listen_address, scratch_dir
 from storpool_agent.space import SpaceWatch
 from storpool_agent.status_line import StatusLine
 from storpool_agent.stop import RELOAD_SIGNAL, STOP_SIGNALS, StopSignal
 from storpool_agent.storpool.cluster import Cluster
+from storpool_agent.storpool_access import storpool_access
 from storpool_agent.thaws import Thaws
 from storpool_agent.unplugs import Unplugs
 from storpool_agent.watchdog import Watchdog

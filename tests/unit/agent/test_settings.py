@@ -8,19 +8,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from storpool_agent import settings as settings_module
-from storpool_agent.settings import (
-    Settings,
-    SettingsInvalid,
-    broker_address,
-    effective,
-    listen_address,
-    load,
-    login,
-    read_secret,
-    storpool_access,
-    tls_context,
-)
+from storpool_agent import storpool_access as access_module
+from storpool_agent.broker_access import broker_address, login, tls_context
+from storpool_agent.effective import effective
+from storpool_agent.secret_files import read_secret
+from storpool_agent.settings import Settings, SettingsInvalid, listen_address, load
+from storpool_agent.storpool_access import storpool_access
 from storpool_agent.storpool_conf import StorPoolConf
 
 MINIMAL = '[storpool]\napi = "127.0.0.1:81"\ntoken = "canary-token"\nour_id = 7\n'
@@ -29,7 +22,7 @@ MINIMAL = '[storpool]\napi = "127.0.0.1:81"\ntoken = "canary-token"\nour_id = 7\
 @pytest.fixture(autouse=True)
 def _no_storpool_conf(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this machine has."""
-    monkeypatch.setattr(settings_module, "read_conf", lambda: StorPoolConf(files=()))
+    monkeypatch.setattr(access_module, "read_conf", lambda: StorPoolConf(files=()))
 
 
 def loaded(directory: Path, text: str) -> Settings:
@@ -191,7 +184,7 @@ def test_a_pool_without_a_token_is_no_pool(tmp_path: Path) -> None:
 
 
 def test_the_cluster_id_comes_from_storpools_settings_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings_module, "read_conf", lambda: StorPoolConf(files=(), cluster_id="d.n"))
+    monkeypatch.setattr(access_module, "read_conf", lambda: StorPoolConf(files=(), cluster_id="d.n"))
     assert storpool_access(loaded(tmp_path, MINIMAL).storpool).cluster_id == "d.n"
     assert storpool_access(loaded(tmp_path, f"{MINIMAL}cluster_id = 'a.b'").storpool).cluster_id == "a.b"
 
