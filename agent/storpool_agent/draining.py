@@ -22,7 +22,7 @@ LISTED = 100
 
 def drained(host: Host, journal: Journal, unfinished: Sequence[Job]) -> Drained:
     """The reply to a drain. Raises JournalUnavailable; what others cannot tell is told as not known."""
-    unplugs = journal.pending_unplugs()
+    unplugs = journal.unplugs.pending()
     mirrors = [(one.command, *json.loads(one.target)) for one in journal.temporaries.of_kind(MIRROR)]
     attachments, not_known = _in_use(host, journal)
     return Drained(

@@ -24,7 +24,8 @@ from storpool_agent.errors import (
 from storpool_agent.host import Host
 from storpool_agent.interrupt import AgentStopping, Interrupt
 from storpool_agent.job import Job, JobView, Settle, why_not
-from storpool_agent.journal.journal import Journal, Outgoing
+from storpool_agent.journal.journal import Journal
+from storpool_agent.journal.outgoing import Outgoing
 from storpool_agent.lanes import Lane
 from storpool_agent.locks import HeldTurns, Locks, Turn
 from storpool_agent.outbox import Outbox

@@ -16,7 +16,8 @@ from storpool_agent.bus.consumer import Delivery
 from storpool_agent.bus.publisher import Message
 from storpool_agent.errors import JournalUnavailable
 from storpool_agent.intake import Intake
-from storpool_agent.journal.journal import Journal, Outgoing
+from storpool_agent.journal.journal import Journal
+from storpool_agent.journal.outgoing import Outgoing
 from storpool_agent.publishers import Grants, Publishers
 from storpool_commands.envelope import AnyRequest, ControlRequest, Request, Success
 from storpool_commands.errors import ErrorCode
