@@ -22,6 +22,7 @@ from storpool_agent import liveness, metrics
 from storpool_agent.bus.reasons import reason
 from storpool_agent.deadline import Deadline
 from storpool_agent.settings import SettingsInvalid
+from storpool_commands.client.reasons import Login
 
 log = structlog.get_logger()
 
@@ -50,6 +51,11 @@ class Broker:
     """None: the broker takes the user from the client certificate (SASL EXTERNAL)."""
     tls: Callable[[], ssl.SSLContext | None] | None
     """Asked for each connection, so that a certificate that is renewed counts from the next one on. None: no TLS."""
+
+    @property
+    def account(self) -> Login:
+        """For messages."""
+        return Login(f"{self.host}:{self.port}", self.vhost, self.username)
 
     def parameters(self, name: str) -> pika.ConnectionParameters:
         """For one connection; the name is what `rabbitmqctl list_connections` shows. Raises SettingsInvalid."""
@@ -232,16 +238,16 @@ class Link:
 
     def _on_channel_closed(self, _channel: Channel, error: BaseException) -> None:
         if not self._stopping.is_set():
-            self.fail(f"the channel was closed: {reason(error)}")
+            self.fail(f"the channel was closed: {reason(error, self._broker.account)}")
 
     def _on_open_error(self, connection: SelectConnection, error: BaseException) -> None:
         if not self._stopping.is_set():
-            log.warning("broker unreachable", link=self.name, reason=reason(error))
+            log.warning("broker unreachable", link=self.name, reason=reason(error, self._broker.account))
         connection.ioloop.stop()
 
     def _on_close(self, connection: SelectConnection, error: BaseException) -> None:
         if not self._stopping.is_set():
-            log.warning("broker connection closed", link=self.name, reason=reason(error))
+            log.warning("broker connection closed", link=self.name, reason=reason(error, self._broker.account))
         connection.ioloop.stop()
 
     def _close(self) -> None:
