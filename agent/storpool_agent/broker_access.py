@@ -38,6 +38,14 @@ def login(amqp: Amqp) -> tuple[str | None, SecretStr | None]:
     """
     url = urlsplit(amqp.url.get_secret_value())
     user = unquote(url.username) if url.username else None
+    if amqp.password_file and user is None:
+        raise SettingsInvalid(
+            "amqp: password_file is the password of the user whom url names, and it names none: amqp://USER@..."
+        )
+    if amqp.password_file and url.password:
+        raise SettingsInvalid(
+            "amqp: url has a password already (that of its default is guest's): name the user alone, amqp://USER@..."
+        )
     password = read_secret(amqp.password_file) if amqp.password_file else None
     if url.password and password is None:
         password = SecretStr(unquote(url.password))

@@ -238,11 +238,28 @@ def test_a_missing_secret_is_named(tmp_path: Path) -> None:
         read_secret(tmp_path / "token")
 
 
-def test_a_password_file_goes_over_the_url(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("url = 'amqp://broker'", "amqp: password_file is the password of the user whom url names, and it names none"),
+        ("url = 'amqp://host-kvm1:x@broker'", "amqp: url has a password already"),
+        ("vhost = 'storpool'", r"amqp: url has a password already \(that of its default is guest's\): .*amqp://USER@"),
+    ],
+)
+def test_a_password_file_is_for_a_user_whom_the_url_names_without_a_password(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    file = tmp_path / "password"
+    file.touch(mode=0o600)
+    with pytest.raises(SettingsInvalid, match=problem):
+        effective(loaded(tmp_path, f"{MINIMAL}[amqp]\n{text}\npassword_file = '{file}'\n"))
+
+
+def test_the_user_is_in_the_url_and_the_password_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.touch(mode=0o600)
     file.write_text("from-file")
-    amqp = loaded(tmp_path, f"[amqp]\nurl = 'amqp://us%40er:from-url@broker'\npassword_file = '{file}'\n").amqp
+    amqp = loaded(tmp_path, f"[amqp]\nurl = 'amqp://us%40er@broker'\npassword_file = '{file}'\n").amqp
     user, password = login(amqp)
     assert (user, password and password.get_secret_value()) == ("us@er", "from-file")
 
