@@ -109,7 +109,7 @@ class Reader:
             stopping=self.stopping.is_set(),
             draining=DRAIN in self.consumer.held,
             broker=self.broker,
-            links=[LinkStatus(name=one.name, connected=one.is_ready, since=_utc(one.since)) for one in self._links],
+            links=[_link(one) for one in self._links],
             lanes=[
                 LaneStatus(name=one.name, workers=one.workers, running=one.active, queued=one.queued)
                 for one in self.lanes
@@ -129,6 +129,10 @@ class Reader:
             *(f"{loop} is stuck" for loop in self.watchdog.stuck),
             *(["the settings could not be reloaded"] if self.reloading.failed else []),
         ]
+
+
+def _link(one: Link) -> LinkStatus:
+    return LinkStatus(name=one.name, connected=one.is_ready, since=_utc(one.since), reason=one.trouble)
 
 
 def _utc(seconds: float) -> datetime:

@@ -71,7 +71,7 @@ def test_who_does_not_answer_is_named(host: FakeHost, tmp_path: Path) -> None:
     host.domains.fail("versions", LibvirtUnavailable("is it running?"))
     told = take(host, tmp_path, PROCESS)
     assert told.troubles == [
-        "not connected to the broker broker:5672: replies are not sent",
+        "not connected to the broker broker:5672: replies are not sent (the broker has no such vhost)",
         "StorPool: no way there",
         "libvirt: is it running?",
     ]
