@@ -30,8 +30,11 @@ class Answer(Generic[R]):
         render.json_of({"agent": presence.as_json(self.agent), **values})
 
 
-def ask(config: Path, command: CommandModel[R], answer: type[R]) -> Answer[R]:
-    """Ask the agent, and look without it when it does not answer, which stderr is told. Ends the program on a no."""
+def ask(config: Path, command: CommandModel[R], answer: type[R], not_known: str = "") -> Answer[R]:
+    """Ask the agent, and look without it when it does not answer, which stderr is told. Ends the program on a no.
+
+    `not_known`: what a no leaves open, as the beginning of a sentence.
+    """
     where = place.find(config)
     try:
         try:
@@ -47,7 +50,7 @@ def ask(config: Path, command: CommandModel[R], answer: type[R]) -> Answer[R]:
     except agent.NotAllowed as error:
         fail(error, EX_NOPERM)
     except agent.Refused as error:
-        fail(error, TROUBLE)
+        fail(f"{not_known}: {error}" if not_known else error, TROUBLE)
 
 
 def order(config: Path, command: CommandModel[R], answer: type[R]) -> R:
