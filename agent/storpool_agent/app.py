@@ -178,8 +178,8 @@ def _lock(state_dir: Path) -> int:
     return handle
 
 
-def host_of(settings: Settings, abandon: Event) -> tuple[Host, Hypervisor, DeviceTree]:
-    """What commands act on, and the two sides of it that are started and stopped. Raises SettingsInvalid."""
+def host_of(settings: Settings, abandon: Event) -> tuple[Host, Cluster, Hypervisor, DeviceTree]:
+    """What commands act on, and the sides of it as what they are here. Raises SettingsInvalid."""
     access = storpool_access(settings.storpool)
     hypervisor = Hypervisor(settings.libvirt.uri, abandon)
     devices = DeviceTree(settings.storpool.device_root)
@@ -201,13 +201,13 @@ def host_of(settings: Settings, abandon: Event) -> tuple[Host, Hypervisor, Devic
         ),
         cluster_id=access.cluster_id,
     )
-    return host, hypervisor, devices
+    return host, storpool, hypervisor, devices
 
 
 def _build(settings: Settings, file: Path) -> _Parts:
     started_at = time()
     abandon = Event()
-    host, hypervisor, devices = host_of(settings, abandon)
+    host, storpool, hypervisor, devices = host_of(settings, abandon)
     database = Database(settings.state_dir)
     liveness.registry.watch("journal", database.under_way_s)
     journal = Journal(database, settings.host)
@@ -272,6 +272,8 @@ def _build(settings: Settings, file: Path) -> _Parts:
         conditions=conditions,
         watchdog=watchdog,
         reloading=reloading,
+        storpool=storpool,
+        hypervisor=hypervisor,
     )
     control.process = reader.process
     return _Parts(

@@ -95,7 +95,7 @@ def _body(command: CommandModel[Any]) -> Any:
 def _control(config: Path) -> Generator[Control]:
     settings = load(config)
     gone = Event()
-    host, hypervisor, _devices = app.host_of(settings, gone)
+    host, _storpool, hypervisor, _devices = app.host_of(settings, gone)
     hypervisor.start()
     try:
         with _journal(settings.state_dir) as database:
