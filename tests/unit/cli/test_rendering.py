@@ -131,11 +131,13 @@ def test_drift_shows_since_when_and_what_mends_it(capsys: pytest.CaptureFixture[
     assert line.endswith("2026-01-31T12:00:00Z  detach it")
 
 
+USED = ListedAttachment(global_id="d.n.a2", snapshot=False, mode="rw", path=None, vms=["u"], vm_names=["web-1"])
+
+
 def test_a_drain_says_what_a_maintenance_would_disturb(capsys: pytest.CaptureFixture[str]) -> None:
     quiet = Drained(draining=True, quiet=True, unfinished=0, attachments=[])
     orders.show(quiet)
     assert said(capsys) == "Drained, and quiet: nothing is under way, and no running machine has a volume.\n"
-    disk = ListedAttachment(global_id="d.n.a2", snapshot=False, mode="rw", path=None, vms=["u"], vm_names=["web-1"])
     orders.show(
         Drained(
             draining=True,
@@ -144,7 +146,7 @@ def test_a_drain_says_what_a_maintenance_would_disturb(capsys: pytest.CaptureFix
             commands=[UnfinishedCommand(id=ID, body_command="backupSnapshot", state="running", waited_s=130)],
             pending_unplugs=[PendingUnplug(global_id="d.n.a1", vm="u", request="r1")],
             mirrors=[RunningMirror(vm="u", path="/dev/x", request="r2")],
-            attachments=[disk],
+            attachments=[USED],
             not_known="libvirt is down",
         )
     )
@@ -152,6 +154,21 @@ def test_a_drain_says_what_a_maintenance_would_disturb(capsys: pytest.CaptureFix
     for part in ("To be finished: 1.", f"{ID}  backupSnapshot  running", "for 2 min", "~d.n.a1", "/dev/x", "web-1"):
         assert part in text
     assert text.endswith("Not known: libvirt is down\n")
+
+
+@pytest.mark.parametrize(
+    ("attachments", "not_known", "says"),
+    [
+        ([USED], None, "nothing is under way. It is quiet when the running machines have moved away, or are off."),
+        (None, "libvirt is down", "nothing is under way. It is not known whether running machines have volumes."),
+    ],
+    ids=["machines run", "libvirt is down"],
+)
+def test_a_drain_that_is_done_says_what_is_left_until_the_host_is_quiet(
+    attachments: list[ListedAttachment] | None, not_known: str | None, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders.show(Drained(draining=True, quiet=False, unfinished=0, attachments=attachments, not_known=not_known))
+    assert said(capsys).splitlines()[0] == f"Drained, and {says}"
 
 
 @pytest.mark.parametrize(
