@@ -62,9 +62,8 @@ def _headline(told: Drained) -> str:
     if told.quiet:
         return "Drained, and quiet: nothing is under way, and no running machine has a volume."
     if told.unfinished or told.pending_unplugs or told.mirrors:
-        return (
-            f"Drained: new commands wait in the broker. To be finished: {told.unfinished}. Ask again until it is quiet."
-        )
+        left = f"To be finished: {told.unfinished}. Ask again until the host is quiet."
+        return f"Drained: new commands wait in the broker. {left}"
     if told.attachments:
         return "Drained, and nothing is under way. It is quiet when the running machines have moved away, or are off."
     return "Drained, and nothing is under way. It is not known whether running machines have volumes."
