@@ -59,6 +59,7 @@ def _in_use(host: Host, journal: Journal) -> tuple[list[ListedAttachment] | None
             mode=one.mode,
             path=seen.path(one.global_id),
             vms=seen.running(one.global_id),
+            vm_names=seen.running_names(one.global_id),
         )
         for one in sorted(seen.here, key=lambda one: one.global_id)
         if seen.running(one.global_id)

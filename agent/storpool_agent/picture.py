@@ -71,6 +71,12 @@ class Picture:
         """UUIDs of the machines that have it, running or only configured."""
         return sorted({one.disk.domain.uuid for one in self.disks if one.global_id == global_id})
 
+    def running_names(self, global_id: str) -> list[str]:
+        """Their names, in the order of `running`."""
+        running = set(self.running(global_id))
+        both = zip(self.machines(global_id), self.machine_names(global_id), strict=True)
+        return [name for uuid, name in both if uuid in running]
+
     def machine_names(self, global_id: str) -> list[str]:
         """Their names, in the order of `machines`."""
         named = {one.disk.domain.uuid: one.disk.domain.name for one in self.disks if one.global_id == global_id}

@@ -248,7 +248,8 @@ def test_a_drain_says_what_a_maintenance_would_disturb(desk: Desk, journal: Jour
     journal.temporaries.add(Temporary("request-2", "mirror", pair(vm, "/new")))
     told = drained(desk)
     assert not told.quiet
-    assert [(one.global_id, one.vms) for one in told.attachments or []] == [(used.global_id, [vm])]
+    found = [(one.global_id, one.vms, one.vm_names) for one in told.attachments or []]
+    assert found == [(used.global_id, [vm], ["vm-0"])]
     assert [(one.global_id, one.vm, one.request) for one in told.pending_unplugs] == [("a.b.c", vm, "request-1")]
     assert [(one.vm, one.path, one.request) for one in told.mirrors] == [(vm, "/new", "request-2")]
 
