@@ -56,7 +56,7 @@ class Broker:
     @property
     def account(self) -> Login:
         """For messages."""
-        return Login(f"{self.host}:{self.port}", self.vhost, self.username)
+        return Login(f"{self.host}:{self.port}", self.vhost, self.username if self.password else None)
 
     def parameters(self, name: str) -> pika.ConnectionParameters:
         """For one connection; the name is what `rabbitmqctl list_connections` shows. Raises SettingsInvalid."""

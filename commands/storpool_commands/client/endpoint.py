@@ -61,7 +61,7 @@ class Endpoint:
     @property
     def account(self) -> Login:
         """For messages."""
-        return Login(str(self), self.vhost, self.login)
+        return Login(str(self), self.vhost, self.login if self.password else None)
 
     def parameters(self) -> ConnectionParameters:
         """What pika takes."""

@@ -33,7 +33,7 @@ class Login:
     """`host:port`."""
     vhost: str
     user: str | None
-    """None: whom the client certificate names."""
+    """None: whom the client certificate names, there is no password."""
 
     @property
     def who(self) -> str:
