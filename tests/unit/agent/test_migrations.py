@@ -114,7 +114,7 @@ def test_it_is_told_once_when_it_expires(journal: Journal) -> None:
         overdue.look()
         overdue.look()
     assert [line["event"] for line in said] == ["migration expired"]
-    [outgoing] = journal.due()
+    [outgoing] = journal.outgoing.due()
     assert outgoing.routing_key == "kvm1.migration.expired"
     data = json.loads(outgoing.body)["data"]
     assert (data["migration"], data["vm"], data["role"], data["peer"]) == (late.migration, VM, "destination", "kvm2")
