@@ -9,11 +9,12 @@ from typing import Protocol
 import pytest
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget
+from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget, Platform, Presence
 from storpool_agent.errors import (
     AgentError,
     BlockJobFailed,
     Cancelled,
+    DestinationUnreachable,
     DiskConflict,
     DiskInUseByVm,
     DiskNotFound,
@@ -22,6 +23,7 @@ from storpool_agent.errors import (
     GuestNotNotified,
     InvalidCommand,
     LibvirtRefused,
+    MigrationUnknown,
     NoHotplugSlot,
     SizeChanged,
     TargetTaken,
@@ -315,6 +317,40 @@ class DomainsContract:
         with pytest.raises(VmNotRunning):
             lab.domains.resize(plugged, DEVICE_BYTES, soon())
         assert self._halves(lab, device) == [(False, True)]
+
+    def test_a_machine_is_described_as_another_host_has_to_have_it(self, lab: Lab) -> None:
+        machine, device = lab.machine(), lab.device()
+        plugged = lab.domains.plug(machine, disk(device), soon())
+        seen = lab.domains.portray(machine.name, soon())
+        assert (seen.domain, seen.paused, seen.arch, seen.domain_type) == (machine, False, "x86_64", "qemu")
+        assert seen.memory_bytes > 0
+        assert seen.cpu is not None
+        assert seen.cpu.startswith("<cpu")
+        [found] = [one for one in seen.disks if one.path == device]
+        assert (found.target, found.mode, found.cache, found.encrypted) == (plugged.target, "rw", "none", False)
+        lab.domains.refuse_misfit(Platform("qemu", seen.arch, seen.machine_type, seen.cpu), soon())
+        with pytest.raises(VmNotFound):
+            lab.domains.portray(NOBODY, soon())
+
+    def test_how_a_machine_stands(self, lab: Lab) -> None:
+        running, off, device = lab.machine(), lab.machine(running=False), lab.device()
+        lab.domains.plug(running, disk(device), soon())
+        seen = lab.domains.standing(running.uuid, soon())
+        assert (seen.standing, seen.active, device in seen.sources) == ("running", True, True)
+        assert lab.domains.standing(off.uuid, soon()).standing == "off"
+        assert lab.domains.standing(NOBODY, soon()) == Presence("absent")
+
+    def test_a_machine_that_runs_is_not_removed_and_needs_no_resume(self, lab: Lab) -> None:
+        machine = lab.machine()
+        lab.domains.resume(machine.uuid, soon())
+        with pytest.raises(MigrationUnknown):
+            lab.domains.remove(machine.uuid, soon())
+        assert lab.domains.standing(machine.uuid, soon()).standing == "running"
+
+    def test_a_host_that_nobody_has_named_cannot_be_asked(self, lab: Lab) -> None:
+        machine = lab.machine()
+        with pytest.raises(DestinationUnreachable):
+            lab.domains.standing(machine.uuid, soon(), peer="nowhere")
 
     def test_disks_are_found_by_the_directory_they_are_in(self, lab: Lab) -> None:
         machine, devices = lab.machine(), [lab.device(), lab.device()]

@@ -58,7 +58,7 @@ class Overdue:
 
     def _tell(self, ticket: Ticket) -> None:
         body = self._event(ticket).model_dump_json(by_alias=True).encode()
-        outgoing = self._journal.report_expired(ticket, EXPIRED, body)
+        outgoing = self._journal.tickets.report(ticket, topology.event_key(self._host, EXPIRED), body)
         log.warning(
             "migration expired",
             migration=ticket.migration,

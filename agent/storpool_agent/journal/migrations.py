@@ -6,6 +6,7 @@ A ticket is there before anything is done for its migration, outlives the agent,
 kept for as long as requests are remembered: it is why a command that comes late does nothing.
 """
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Literal
 from uuid import UUID
 
 from storpool_agent.journal.database import Stores
+from storpool_agent.journal.outgoing import Outgoing, put
+from storpool_commands import topology
 from storpool_commands.migration import Role, SeenMigration
 
 TicketState = Literal["open", "finished", "rolled-back"]
@@ -154,6 +157,16 @@ class Tickets:
     def unreported(self) -> list[Ticket]:
         """Those that have expired while they were open, and that nobody was told of."""
         return self._read("WHERE state = 'open' AND NOT reported AND expires_at < ?", (time(),))
+
+    def report(self, ticket: Ticket, routing_key: str, body: bytes) -> Outgoing:
+        """Note that somebody is told that it has expired, and put out the event that says so, in one commit."""
+
+        def change(db: sqlite3.Connection) -> Outgoing:
+            db.execute("UPDATE migration SET reported = 1 WHERE id = ?", (ticket.migration,))
+            message_id = json.loads(body)["id"]
+            return put(db, topology.EVENTS, routing_key, message_id, body, mandatory=False, now=time())
+
+        return self._database.write(change)
 
     def _read(self, where: str, values: tuple[str | float, ...]) -> list[Ticket]:
         def read(db: sqlite3.Connection) -> list[Ticket]:
