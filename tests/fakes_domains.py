@@ -11,8 +11,10 @@ from itertools import product
 from string import ascii_lowercase
 from uuid import uuid4
 
+from pydantic import SecretBytes
+
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget
+from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget, secret_uuid
 from storpool_agent.errors import (
     AgentError,
     BlockJobFailed,
@@ -95,6 +97,8 @@ class FakeDomains:
         """Where a path leads: two paths that lead to one place are one disk."""
         self.on_copy: Callable[[DiskInDomain, MirrorTarget, Task], None] = _copy_at_once
         """What happens between the beginning of a mirror and its being ready: raise what is to go wrong."""
+        self.secrets: dict[str, bytes] = {}
+        """What opens volumes, by the UUID of the secret."""
         self._failures: dict[str, list[AgentError]] = {}
         self._lost_answers: dict[str, list[AgentError]] = {}
         self._on_change: Callable[[str | None], None] = lambda _uuid: None
@@ -133,7 +137,8 @@ class FakeDomains:
         self._on_change(uuid)
 
     def reconnect(self) -> None:
-        """libvirtd was restarted."""
+        """libvirtd was restarted. It keeps no secrets over that."""
+        self.secrets.clear()
         self._on_change(None)
 
     # What the agent does.
@@ -178,6 +183,8 @@ class FakeDomains:
         if live or config:
             target = present[0].target if present else _free_target(machine, disk)
             _refuse_without_slot(machine, disk, live=live)
+            if live and disk.secret is not None and disk.secret not in self.secrets:
+                raise LibvirtRefused(f"libvirt: no secret with matching uuid '{disk.secret}'", vm=domain.uuid)
             if live:
                 machine.live[target] = disk
             if config:
@@ -287,6 +294,14 @@ class FakeDomains:
         self._fail_if_told("capacity")
         machine, _ = self._running(disk), self._live(disk)
         return machine.sizes.get(disk.target, self.sizes.get(disk.path, 0))
+
+    def set_secret(self, global_id: str, path: str, passphrase: SecretBytes, deadline: Deadline) -> None:
+        self._fail_if_told("set_secret")
+        self.secrets[secret_uuid(global_id)] = passphrase.get_secret_value()
+
+    def forget_secret(self, global_id: str, deadline: Deadline) -> None:
+        self._fail_if_told("forget_secret")
+        self.secrets.pop(secret_uuid(global_id), None)
 
     def versions(self, deadline: Deadline) -> tuple[str, str]:
         self._fail_if_told("versions")
@@ -402,11 +417,13 @@ def _in_domain(machine: FakeMachine, target: str, disk: Disk) -> DiskInDomain:
         serial=disk.serial,
         address=f"pci:0000:{slot:02x}:00.0" if disk.bus == "virtio" else f"drive:0:0:0:{slot}",
         mode=disk.mode,
+        secret=disk.secret,
     )
 
 
 def _refuse_other_settings(there: DiskInDomain, disk: Disk) -> None:
-    if (there.bus, there.mode, there.target) != (disk.bus, disk.mode, disk.target or there.target):
+    wanted = (disk.bus, disk.mode, disk.target or there.target, disk.secret)
+    if (there.bus, there.mode, there.target, there.secret) != wanted:
         raise DiskConflict(
             f"{there.domain.name} has {disk.path} as {there.target} ({there.bus}, {there.mode})",
             vm=there.domain.uuid,

@@ -38,6 +38,7 @@ from storpool_agent.jobs import Jobs
 from storpool_agent.journal.database import Database
 from storpool_agent.journal.journal import Journal
 from storpool_agent.journal.overview import Overview
+from storpool_agent.keys import KeyStore
 from storpool_agent.lanes import Lane
 from storpool_agent.leftovers import Leftovers
 from storpool_agent.local import LocalSocket
@@ -54,6 +55,7 @@ from storpool_agent.settings import (
     Settings,
     SettingsInvalid,
     broker_address,
+    credentials_directory,
     listen_address,
     login,
     scratch_dir,
@@ -203,6 +205,7 @@ def host_of(settings: Settings, abandon: Event) -> tuple[Host, Hypervisor, Devic
         secondary=SecondaryStorage(
             settings.secondary, scratch_dir(settings), scratch_spare_bytes=settings.watch.scratch_low_bytes
         ),
+        keys=KeyStore(settings.encryption.key_directory, credentials_directory()),
         cluster_id=access.cluster_id,
     )
     return host, hypervisor, devices

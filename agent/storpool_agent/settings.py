@@ -196,6 +196,13 @@ def _is_address(text: str) -> bool:
 _LISTENER = re.compile(r"([0-9.]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})")
 
 
+class Encryption(_Section):
+    """Where the keys of encrypted volumes are."""
+
+    key_directory: Annotated[Path, AfterValidator(_absolute)] = Path("/etc/storpool-agent/keys")
+    """Files that commands name by `key.file`: of root's or the agent's, for nobody else to read."""
+
+
 class Metrics(_Section):
     """What monitoring fetches: /metrics, /healthz, /readyz."""
 
@@ -243,6 +250,7 @@ class Settings(BaseSettings):
     libvirt: Libvirt = Libvirt()
     lanes: Lanes = Lanes()
     secondary: Secondary = Secondary()
+    encryption: Encryption = Encryption()
     metrics: Metrics = Metrics()
     watch: Watch = Watch()
     log: Log = Log()
@@ -296,17 +304,23 @@ def secret_file(path: Path) -> Path:
     Raises SettingsInvalid for one that others may read. systemd makes credentials for the unit's user alone; since
     version 254 with the mode 0440, whose group is root's.
     """
-    handed_over = os.environ.get("CREDENTIALS_DIRECTORY")
+    handed_over = credentials_directory()
     if not path.is_absolute() and (len(path.parts) != 1 or handed_over is None):
         raise SettingsInvalid(f"{path}: no absolute path, and systemd has handed over no such credential")
-    file = Path(handed_over or "/") / path
-    forbidden = 0o007 if handed_over and file.parent == Path(handed_over) else 0o077
+    file = (handed_over or Path("/")) / path
+    forbidden = 0o007 if file.parent == handed_over else 0o077
     try:
         if file.stat().st_mode & forbidden:
             raise SettingsInvalid(f"{file}: others may read it; chmod 600 it")
     except OSError as error:
         raise SettingsInvalid(f"{file}: {error.strerror}") from error
     return file
+
+
+def credentials_directory() -> Path | None:
+    """Where systemd has put what LoadCredential= names; None: there is no such line, or no systemd."""
+    handed_over = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(handed_over) if handed_over else None
 
 
 def tls_context(amqp: Amqp) -> ssl.SSLContext | None:
@@ -412,6 +426,7 @@ def effective(settings: Settings) -> dict[str, str]:
         ("libvirt", settings.libvirt),
         ("lanes", settings.lanes),
         ("secondary", settings.secondary),
+        ("encryption", settings.encryption),
         ("metrics", settings.metrics),
         ("watch", settings.watch),
         ("log", settings.log),

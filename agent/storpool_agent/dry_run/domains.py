@@ -5,6 +5,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pydantic import SecretBytes
+
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget
 from storpool_agent.dry_run.devices import DryDevices
@@ -48,6 +50,12 @@ class DryDomains:
     def capacity(self, disk: DiskInDomain, deadline: Deadline) -> int:
         return self._real.capacity(self._moved.get((disk.domain.uuid, disk.path), disk), deadline)
 
+    def set_secret(self, global_id: str, path: str, passphrase: SecretBytes, deadline: Deadline) -> None:
+        pass
+
+    def forget_secret(self, global_id: str, deadline: Deadline) -> None:
+        pass
+
     def versions(self, deadline: Deadline) -> tuple[str, str]:
         return self._real.versions(deadline)
 
@@ -67,6 +75,7 @@ class DryDomains:
             serial=disk.serial,
             address=None,
             mode=disk.mode,
+            secret=disk.secret,
         )
 
     def unplug(self, domain: Domain, disk: DiskInDomain, wait_guest_s: float, deadline: Deadline) -> None:

@@ -5,6 +5,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from pydantic import SecretBytes
+
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget
 from storpool_agent.task import Task
@@ -113,6 +115,18 @@ class Domains(Protocol):
 
     def capacity(self, disk: DiskInDomain, deadline: Deadline) -> int:
         """Bytes of the disk as the guest sees it. Raises VmNotFound, VmNotRunning, DiskConflict."""
+        ...
+
+    def set_secret(self, global_id: str, path: str, passphrase: SecretBytes, deadline: Deadline) -> None:
+        """Let libvirt open an encrypted volume until `forget_secret`, or the restart of its daemon.
+
+        `path` is the volume's link. Again is a success. Another passphrase replaces the one before, so it has to be
+        known to be right (handlers.unlocking): libvirt itself finds out when a machine starts.
+        """
+        ...
+
+    def forget_secret(self, global_id: str, deadline: Deadline) -> None:
+        """None such is a success. A machine that runs with the disk goes on; it cannot be started again without."""
         ...
 
     def versions(self, deadline: Deadline) -> tuple[str, str]:
