@@ -201,7 +201,7 @@ def host_of(settings: Settings, abandon: Event) -> tuple[Host, Hypervisor, Devic
             PoolFile(settings.state_dir),
             lambda api, token: Cluster(api, token, access.our_id, abandon),
         ),
-        images=ImageTools(settings.secondary.web_hosts),
+        images=ImageTools(settings.secondary.web_hosts, iteration_ms=settings.encryption.iteration_ms),
         secondary=SecondaryStorage(
             settings.secondary, scratch_dir(settings), scratch_spare_bytes=settings.watch.scratch_low_bytes
         ),

@@ -17,6 +17,7 @@ from storpool_agent.handlers import (
     backups,
     creating,
     downloads,
+    encrypting,
     machine_disks,
     migrating,
     physical_disks,
@@ -56,6 +57,7 @@ from storpool_commands.disks import (
     StorpoolResize,
 )
 from storpool_commands.dry_run import DryRun
+from storpool_commands.encrypting import EncryptVolume
 from storpool_commands.envelope import Failure, Request, Success
 from storpool_commands.errors import ErrorCode, retry_class
 from storpool_commands.pools import AddStoragePool, GetHostInfo, GetPoolStats, RemoveStoragePool
@@ -142,6 +144,8 @@ def handle(command: Command, host: Host, attempt: Attempt) -> Result:  # noqa: C
             return downloads.download(command, host, attempt)
         case MigrateVolume():
             return migrating.migrate(command, host, attempt)
+        case EncryptVolume():
+            return encrypting.encrypt(command, host, attempt)
         case AddStoragePool():
             return pools.add(command, host, attempt)
         case RemoveStoragePool():

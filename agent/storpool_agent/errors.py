@@ -379,9 +379,15 @@ class NotEncrypted(AgentError):
 
 
 class AlreadyEncrypted(AgentError):
-    """The volume has a header, or data: it is never formatted over."""
+    """The volume has been formatted: it is never formatted over."""
 
     code = ErrorCode.ALREADY_ENCRYPTED
+
+
+class VolumeNotEmpty(AgentError):
+    """A volume that was to be new has something in it."""
+
+    code = ErrorCode.VOLUME_NOT_EMPTY
 
 
 class KeyRequired(AgentError):

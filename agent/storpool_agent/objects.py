@@ -44,7 +44,12 @@ def named(command: object) -> Named:
     fields = vars(command)
     pairs: Sequence[VolumeAndSnapshot] = fields.get("disks") or ()
     volumes = [fields.get("volume"), fields.get("path"), *(fields.get("volumes") or ()), *(one.volume for one in pairs)]
-    snapshots = [fields.get("snapshot"), *(fields.get("snapshots") or ()), *(one.snapshot for one in pairs)]
+    snapshots = [
+        fields.get("snapshot"),
+        fields.get("source_snapshot"),
+        *(fields.get("snapshots") or ()),
+        *(one.snapshot for one in pairs),
+    ]
     return Named(
         tuple(parse(text) for text in volumes if text),
         tuple(parse(text) for text in snapshots if text),

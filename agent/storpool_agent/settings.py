@@ -201,6 +201,8 @@ class Encryption(_Section):
 
     key_directory: Annotated[Path, AfterValidator(_absolute)] = Path("/etc/storpool-agent/keys")
     """Files that commands name by `key.file`: of root's or the agent's, for nobody else to read."""
+    iteration_ms: Annotated[int, Field(ge=100, le=10_000)] = 2000
+    """How long trying one passphrase takes, on this host, of a volume that it formats."""
 
 
 class Metrics(_Section):

@@ -61,6 +61,7 @@ from storpool_commands.disks import (
     StorpoolResize,
 )
 from storpool_commands.dry_run import DryRun
+from storpool_commands.encrypting import EncryptedVolume, EncryptVolume
 from storpool_commands.explaining import ExplainedVolume, ExplainVolume
 from storpool_commands.pools import (
     AddedStoragePool,
@@ -145,6 +146,7 @@ Command = Annotated[
     | CopyVolumeToSecondary
     | DownloadVolume
     | MigrateVolume
+    | EncryptVolume
     | AddStoragePool
     | RemoveStoragePool
     | GetPoolStats
@@ -162,6 +164,7 @@ BulkCommand = (
     | CopyVolumeToSecondary
     | DownloadVolume
     | MigrateVolume
+    | EncryptVolume
 )
 """Those that move data, which takes minutes: the host runs them in a lane of their own."""
 
@@ -230,6 +233,7 @@ Result = Annotated[
     | CopiedVolume
     | DownloadedVolume
     | MigratedVolume
+    | EncryptedVolume
     | AddedStoragePool
     | RemovedStoragePool
     | PoolStats

@@ -102,6 +102,7 @@ class ErrorCode(StrEnum):
     ENCRYPTED_UNSUPPORTED = "encrypted-unsupported"
     NOT_ENCRYPTED = "not-encrypted"
     ALREADY_ENCRYPTED = "already-encrypted"
+    VOLUME_NOT_EMPTY = "volume-not-empty"
     KEY_REQUIRED = "key-required"
     KEY_NOT_FOUND = "key-not-found"
     WRONG_KEY = "wrong-key"
