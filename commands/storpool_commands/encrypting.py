@@ -35,8 +35,8 @@ class EncryptVolume(InPool, CopyOptions, CommandModel[EncryptedVolume]):
     """Format a volume that was made with `encrypted: true` as LUKS; for a root disk, fill it from a template.
 
     Never over anything: the volume is attached nowhere, has not been formatted before (`already-encrypted`), and nobody
-    has written to it (`volume-not-empty`). It can be used only when its header was read back, its key has opened it, and
-    its contents were compared with the snapshot's. What does not come to that end can be sent again with a new id.
+    has written to it (`volume-not-empty`). It can be used only when its header was read back, its key has opened it,
+    and its contents were compared with the snapshot's. What does not come to that end can be sent again with a new id.
     """
 
     command: Literal["encryptVolume"] = "encryptVolume"
