@@ -14,11 +14,9 @@ from agent_process import Stack, running_stack
 from guest import Guest
 from private_libvirtd import PrivateLibvirtd
 from storpool_agent.domains.model import secret_uuid
-from storpool_commands.disks import AttachDisk, AttachedDisk, ConnectPhysicalDisk, DisconnectPhysicalDisk
+from storpool_commands.disks import AttachDisk, AttachedDisk
 from storpool_commands.encrypting import EncryptVolume
 from storpool_commands.encryption import Encryption, Key
-from storpool_commands.snapshots import TakeSnapshot
-from storpool_commands.volumes import CreateVolume
 
 MIB = 1 << 20
 HEADER_BYTES = 2_068_480
@@ -41,8 +39,9 @@ class Vault:
         return Key(file=name)
 
     def empty_volume(self, size: int = 14 * MIB) -> str:
-        """One that is to be encrypted. Its header comes on top of the size."""
-        return f"~{self.stack.call(CreateVolume(size_bytes=size, template='dev', encrypted=True)).global_id}"
+        """As createVolume makes one that is to be encrypted; its header comes on top of the size."""
+        tags = {"sp-luks": "new", "cs": "volume"}
+        return f"~{self.stack.storpool.create(size + 2 * MIB, template='dev', tags=tags)}"
 
     def data_volume(self, key: Key, size: int = 14 * MIB) -> str:
         """Encrypted, and empty."""
@@ -55,13 +54,15 @@ class Vault:
         volume = self.stack.create(len(data))
         with self.connected(volume) as path, path.open("r+b") as device:
             device.write(data)
-        return f"~{self.stack.call(TakeSnapshot(volume=volume)).global_id}"
+        taken = self.stack.storpool.call("POST", f"VolumeSnapshot/{volume}", {"tags": {"cs": "template"}})
+        return f"~{taken['snapshotGlobalId']}"
 
     @contextmanager
     def connected(self, volume: str) -> Generator[Path]:
-        """Its device, as it is."""
-        yield Path(self.stack.call(ConnectPhysicalDisk(volume=volume)).path)
-        self.stack.call(DisconnectPhysicalDisk(volume=volume))
+        """Its device, as it is; the agent is not asked, and need not run."""
+        self.stack.storpool.attach(volume[1:])
+        yield self.stack.link(volume)
+        self.stack.storpool.detach(volume[1:])
 
     def raw(self, volume: str) -> bytes:
         """All bytes of it, as they are."""
@@ -79,12 +80,12 @@ class Vault:
 
 
 @contextmanager
-def running_vault(directory: Path, **settings: Any) -> Generator[Vault]:
+def running_vault(directory: Path, *, start: bool = True, **settings: Any) -> Generator[Vault]:
     """Passphrases are tried in a tenth of a second."""
     keys = directory / "keys"
     keys.mkdir(mode=0o700)
     encryption = {"key_directory": str(keys), "iteration_ms": 100}
-    with running_stack(encryption=encryption, **settings) as stack:
+    with running_stack(start=start, encryption=encryption, **settings) as stack:
         yield Vault(stack, keys)
 
 
