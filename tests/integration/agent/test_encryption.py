@@ -23,6 +23,7 @@ from integration.agent.encrypted import (
     sectors,
 )
 from private_libvirtd import PrivateLibvirtd
+from real_lab import wait_for
 from storpool_commands.client import CommandFailed
 from storpool_commands.copies import BackupSnapshot, CopyVolumeToSecondary, CreateTemplateFromVolume, MigrateVolume
 from storpool_commands.disks import AttachDisk, DetachDisk, GetPhysicalDisk, StorpoolResize
@@ -34,6 +35,7 @@ from storpool_commands.snapshots import RevertSnapshot, TakeSnapshot
 from storpool_commands.vm_snapshots import RevertVmSnapshot, TakeVmSnapshot, VolumeAndSnapshot
 from storpool_commands.volumes import CreateVolumeFromSnapshot, CreateVolumeFromTemplate
 
+LET_GO_S = 30.0
 ROOT_KEY, DATA_KEY = (f"canary-{name}-{uuid4().hex}" for name in ("root", "data"))
 
 
@@ -178,6 +180,19 @@ def test_after_a_restart_of_libvirtd_attaching_again_gives_it_the_secrets_again(
         again = scene.vault.attach(guest, volume, key, serial=serial)
         assert (again.attached_now, again.live, again.persistent) == (False, True, True)
     assert secrets(uri) == {secret_of(scene.root), secret_of(restarted)}
+
+
+def test_when_a_guest_lets_go_late_libvirt_forgets_the_secret_too(scene: Scene) -> None:
+    guest, volume = scene.guest, scene.new_volume()
+    scene.vault.attach(guest, volume, scene.data_key, serial="late")
+    guest.wait_for_disk("late")
+    guest.pause()
+    failure = scene.fails(DetachDisk(vm=guest.uuid, volume=volume, wait_guest_s=1))
+    assert failure.code is ErrorCode.UNPLUG_PENDING
+    assert secret_of(volume) in secrets(scene.libvirtd.uri)
+    guest.resume()
+    wait_for(lambda: scene.vault.stack.attachments(volume) == [], LET_GO_S)
+    wait_for(lambda: secret_of(volume) not in secrets(scene.libvirtd.uri), LET_GO_S)
 
 
 def test_a_wrong_key_opens_nothing_and_leaves_nothing(scene: Scene) -> None:

@@ -246,5 +246,16 @@ def test_data_is_reverted_to_that_of_the_same_kind_alone(
     assert (failure.code, failure.side_effects) == (ErrorCode.ENCRYPTED_UNSUPPORTED, "none")
 
 
+def test_a_dry_run_has_the_same_steps_and_gives_libvirt_nothing(
+    host: FakeHost, machine: FakeMachine, volume: Volume
+) -> None:
+    plan = host.plan(attach(machine, volume))
+    assert (host.domains.secrets, host.storpool.attached) == ({}, {})
+    done = host.run(attach(machine, volume))
+    assert [step.step for step in plan.steps] == [step.step for step in done.steps]
+    assert {"unlock", "secret"} <= {step.step for step in plan.steps}
+    assert host.plan(attach(machine, volume, None)).model_dump()["code"] is ErrorCode.KEY_REQUIRED
+
+
 def test_the_raw_device_of_one_can_be_connected(host: FakeHost, volume: Volume) -> None:
     assert host.succeed(ConnectPhysicalDisk(volume=str(volume.reference))).size_bytes == 6 * MIB
