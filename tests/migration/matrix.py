@@ -2,16 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """A migration, one part of it killed at one of its phases, restarted; the migration driven on until it has an end."""
 
-from collections.abc import Callable, Generator, Mapping
+import sqlite3
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from threading import Event
 
+import libvirt
+
+from kvm_host import KvmHost
 from migration.driver import Driver, Step
 from migration.moments import before_confirm, before_finish, wait_for_the_middle
 from private_rabbit import PrivateRabbit
 from real_lab import background, wait_for
 from storpool_commands.client import CallError, CommandFailed
+from two_hosts import TwoHosts
 
 SLOW_BYTES_S = 16 << 20
 REACHED_TIMEOUT_S = 90.0
@@ -22,6 +28,8 @@ RUNS = 4
 """How often the driver is run before the migration counts as one without an end."""
 
 Kill = Callable[[], None]
+Record = Callable[[str, object], None]
+PROPERTY = "migration matrix"
 
 
 @dataclass
@@ -32,7 +40,7 @@ class Victim:
     restart: Kill
 
 
-def victims(driver: Driver, broker: PrivateRabbit | None) -> Mapping[str, Victim]:
+def victims(driver: Driver, broker: PrivateRabbit | None = None) -> Mapping[str, Victim]:
     source, destination = driver.source, driver.destination
     found = {
         "agent of the source": Victim(source.agent.kill, source.agent.start),
@@ -138,10 +146,13 @@ PHASES: Mapping[str, Callable[[Driver], AbstractContextManager[None]]] = {
     "rollback": _at_the_rollback,
 }
 
+ON_THE_WAY = ("middle", "all sent", "arrived", "rollback")
+"""Phases that are reached while the memory is sent."""
+
 
 def play(driver: Driver, phase: str, victim: Victim) -> str:
     """Kill and restart it at the phase, drive the migration to its end, and say what that was."""
-    driver.bandwidth_bytes_s = SLOW_BYTES_S
+    driver.bandwidth_bytes_s = SLOW_BYTES_S if phase in ON_THE_WAY else None
     moment = PHASES[phase](driver)
     with background(lambda: _attempt(driver)) as run:
         with moment:
@@ -154,6 +165,24 @@ def play(driver: Driver, phase: str, victim: Victim) -> str:
     return _end(driver, [each for each in said if each])
 
 
+def cell(victim: str, phase: str, ended: str) -> tuple[str, object]:
+    """What a test remembers of it, for the table at the end."""
+    return PROPERTY, [victim, phase, ended]
+
+
+def table(cells: Iterable[Sequence[str]]) -> list[str]:
+    """Lines: a victim each, a phase a column; what is longer than a word is below."""
+    ends = {(victim, phase): ended for victim, phase, ended in cells}
+    rows = list(dict.fromkeys(victim for victim, _ in ends))
+    width = max(len(row) for row in rows) + 2
+    lines = ["".join(["killed".ljust(width), *(phase.ljust(14) for phase in PHASES)]).rstrip()]
+    for row in rows:
+        words = (ends.get((row, phase), "-").partition(", ")[0] for phase in PHASES)
+        lines.append("".join([row.ljust(width), *(word.ljust(14) for word in words)]).rstrip())
+    notes = (f"{victim}, {phase}: {ended}" for (victim, phase), ended in ends.items() if ", " in ended)
+    return [*lines, *notes]
+
+
 def _attempt(driver: Driver) -> str:
     """Why it has not come to its end; empty when it has."""
     try:
@@ -163,3 +192,57 @@ def _attempt(driver: Driver) -> str:
     except CallError as error:
         return type(error).__name__
     return ""
+
+
+def _end(driver: Driver, said: list[str]) -> str:
+    """Which host has the machine and its volumes, when all is in order. Raises AssertionError otherwise."""
+    hosts, guest = driver.hosts, driver.guest
+    both = (driver.source, driver.destination)
+    wait_for(lambda: sum(len(host.qemus()) for host in both) == 1, REACHED_TIMEOUT_S)
+    where = [host for host in both if host.machines()]
+    states = [state for host in both for state in host.machines().values()]
+    assert states == [libvirt.VIR_DOMAIN_RUNNING], f"{[host.name for host in where]} {states}, after {said}"
+    [keeper] = where
+    attached = [hosts.attachments(volume) for volume in guest.volumes]
+    assert attached == [{keeper.name: "rw"}] * len(guest.volumes), f"{attached}, it is on {keeper.name}, after {said}"
+    assert [_open_tickets(host) for host in both] == [0, 0], f"open tickets after {said}"
+    guest.has_come_to(keeper)
+    guest.still_writes()
+    with guest.paused():
+        guest.check_disks()
+    return ", ".join(["moved" if keeper is driver.destination else "stayed", *said])
+
+
+def _refuse_early_end(run: "Future[str]") -> None:
+    assert not run.done(), f"it came to an end before anything was killed: {run.result() or 'success'}"
+
+
+@contextmanager
+def _storpool_holds(hosts: TwoHosts, host: KvmHost, meanwhile: Kill = lambda: None) -> Generator[None]:
+    """A request for one of its attachments waits in StorPool when the block begins."""
+    before = hosts.storpool.sim.fired()
+    hosts.storpool.sim.fault({"kind": "delay", "seconds": HELD_S}, query="VolumesReassignWait", client=host.client)
+    meanwhile()
+    wait_for(lambda: hosts.storpool.sim.fired() > before, REACHED_TIMEOUT_S)
+    yield
+
+
+def _abort(driver: Driver) -> None:
+    connection = libvirt.open(driver.source.uri)
+    try:
+        connection.lookupByUUIDString(driver.guest.uuid).abortJob()
+    finally:
+        connection.close()
+
+
+def _started(host: KvmHost, command: str) -> int:
+    return sum(event.get("command") == command for event in host.agent.events("started"))
+
+
+def _open_tickets(host: KvmHost) -> int:
+    journal = sqlite3.connect(f"file:{host.agent.state_dir}/journal.db?mode=ro", uri=True)
+    try:
+        [(count,)] = journal.execute("SELECT count(*) FROM migration WHERE state = 'open'")
+    finally:
+        journal.close()
+    return int(count)

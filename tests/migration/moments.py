@@ -47,12 +47,12 @@ def before_finish(source: KvmHost, destination: KvmHost, vm: str) -> Generator[N
 
 @contextmanager
 def before_confirm(source: KvmHost, destination: KvmHost, vm: str) -> Generator[None]:
-    """The guest runs on the destination, and the source's libvirtd, which has it standing still, has not been told. In
-    the block it may be killed; otherwise it goes on after it."""
+    """The destination has taken the guest over, and the source's libvirtd, which has it standing still, has not been
+    told. In the block it may be killed; otherwise it goes on after it."""
     try:
         with before_finish(source, destination, vm):
             source.libvirtd.hang()
-        wait_for(lambda: destination.machines().get(vm) == libvirt.VIR_DOMAIN_RUNNING, MOMENT_TIMEOUT_S)
+        wait_for(lambda: _has_arrived(destination, vm), MOMENT_TIMEOUT_S)
         yield
     finally:
         source.libvirtd.go_on()
@@ -61,6 +61,17 @@ def before_confirm(source: KvmHost, destination: KvmHost, vm: str) -> Generator[
 def _sent_bytes(domain: libvirt.virDomain) -> int:
     """Nothing while there is no migration."""
     return int(domain.jobStats().get(libvirt.VIR_DOMAIN_JOB_MEMORY_PROCESSED, 0))
+
+
+def _has_arrived(destination: KvmHost, vm: str) -> bool:
+    """One that is on its way has no statistics where it comes to, and libvirt says so in an error of its own."""
+    connection = libvirt.open(destination.uri)
+    try:
+        return connection.lookupByUUIDString(vm).jobStats()["type"] == libvirt.VIR_DOMAIN_JOB_NONE
+    except libvirt.libvirtError:
+        return False
+    finally:
+        connection.close()
 
 
 def _is_sending(source: KvmHost) -> bool:
