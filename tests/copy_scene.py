@@ -238,7 +238,7 @@ class Scene:
         parts: Any = (Mortal(each, life) for each in (fakes.devices, fakes.domains, fakes.images, fakes.secondary))
         devices, domains, images, secondary = parts
         journal: Any = Mortal(self.journal, life)
-        host = Host("kvm1", storpool, devices, domains, fakes.pools, images, secondary)
+        host = Host("kvm1", storpool, devices, domains, fakes.pools, images, secondary, fakes.keys)
         self.attempt = Attempt(self.request, journal, attempt, HeldTurns(Locks(), []))
         return host, self.attempt
 

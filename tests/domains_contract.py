@@ -5,11 +5,13 @@
 from dataclasses import replace
 from time import monotonic, sleep
 from typing import Protocol
+from uuid import uuid4
 
 import pytest
+from pydantic import SecretBytes
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget, Platform, Presence
+from storpool_agent.domains.model import Disk, DiskInDomain, Domain, MirrorTarget, Platform, Presence, secret_uuid
 from storpool_agent.errors import (
     AgentError,
     BlockJobFailed,
@@ -43,6 +45,8 @@ DEVICE_BYTES = 8 * MIB
 LARGE_BYTES = 64 * MIB  # QEMU's limit of bandwidth lets the first 16 MiB pass
 NOBODY = "7a3ba8f7-7f28-4f1c-8c66-b0e3a0b0f8c1"
 NEWS_TIMEOUT_S = 10.0
+ENCRYPTED, PASSPHRASE = f"d.n.z{uuid4().hex[:8]}", b"correct horse"
+"""A global id that no volume has, and what opens it. All tests of a machine share libvirt's secrets."""
 NO_LIMITS = dict.fromkeys(IoTune.model_fields, 0)
 
 
@@ -66,6 +70,10 @@ class Lab(Protocol):
     def stop_agent(self, machine: Domain) -> None: ...
     def device(self, size_bytes: int = DEVICE_BYTES) -> str:
         """The path of a device."""
+        ...
+
+    def encrypted(self, passphrase: bytes) -> str:
+        """The path of a device with a LUKS header."""
         ...
 
     def other_path(self, device: str) -> str:
@@ -616,6 +624,34 @@ class DomainsContract:
         lab.grow(device, 2 * DEVICE_BYTES)
         lab.domains.resize(plugged, 2 * DEVICE_BYTES, soon())
         assert lab.domains.capacity(plugged, soon()) == 2 * DEVICE_BYTES
+
+    def test_an_encrypted_disk_is_plugged_with_its_secret_and_known_as_one(self, lab: Lab) -> None:
+        machine, device = lab.machine(), lab.encrypted(PASSPHRASE)
+        wanted = replace(disk(device), secret=secret_uuid(ENCRYPTED))
+        with pytest.raises(LibvirtRefused):
+            lab.domains.plug(machine, wanted, soon())
+        lab.domains.set_secret(ENCRYPTED, device, SecretBytes(PASSPHRASE), soon())
+        try:
+            plugged = lab.domains.plug(machine, wanted, soon())
+            assert (plugged.secret, plugged.live, plugged.config) == (secret_uuid(ENCRYPTED), True, True)
+            [found] = lab.domains.having([device], soon())
+            assert found.secret == secret_uuid(ENCRYPTED)
+            lab.domains.set_secret(ENCRYPTED, device, SecretBytes(PASSPHRASE), soon())
+            assert lab.domains.plug(machine, wanted, soon()) == plugged
+            with pytest.raises(DiskConflict):
+                lab.domains.plug(machine, disk(device), soon())
+        finally:
+            lab.domains.forget_secret(ENCRYPTED, soon())
+        lab.domains.forget_secret(ENCRYPTED, soon())
+
+    def test_a_disk_that_is_not_encrypted_has_no_secret(self, lab: Lab) -> None:
+        assert lab.domains.plug(lab.machine(), disk(lab.device()), soon()).secret is None
+
+    def test_a_secret_moves_with_the_path_of_its_volume(self, lab: Lab) -> None:
+        """A host whose device root was changed; libvirt itself changes the usage of no secret."""
+        for path in ("/dev/storpool-byid/d.n.zzy", "/elsewhere/storpool-byid/d.n.zzy"):
+            lab.domains.set_secret(ENCRYPTED, path, SecretBytes(PASSPHRASE), soon())
+        lab.domains.forget_secret(ENCRYPTED, soon())
 
     def test_libvirt_and_qemu_say_their_versions(self, lab: Lab) -> None:
         for version in lab.domains.versions(soon()):

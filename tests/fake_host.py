@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from fake_images import FakeImages
+from fake_keys import FakeKeys
 from fake_pools import FakePools
 from fake_secondary import FakeSecondary
 from fakes import FakeDevices, FakeStorPool
@@ -37,7 +38,10 @@ class FakeHost:
         self.pools = FakePools(self.storpool)
         self.images = FakeImages()
         self.secondary = FakeSecondary(self.directory)
-        self.host = Host("kvm1", self.storpool, self.devices, self.domains, self.pools, self.images, self.secondary)
+        self.keys = FakeKeys()
+        self.host = Host(
+            "kvm1", self.storpool, self.devices, self.domains, self.pools, self.images, self.secondary, self.keys
+        )
 
     def run(self, command: Command, *, request_id: UUID | None = None, attempt: int = 1) -> Success | Failure:
         request = Request(id=request_id or uuid4(), protocol=1, body=command)

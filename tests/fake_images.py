@@ -8,7 +8,8 @@ import os
 from dataclasses import dataclass, field
 
 from block_hash_reference import block_hash
-from storpool_agent.errors import AgentError, ImageFormatMismatch, ImageNotFound, ImageTooLarge
+from storpool_agent.errors import AgentError, ImageFormatMismatch, ImageNotFound, ImageTooLarge, WrongKey
+from storpool_agent.images import luks
 from storpool_agent.images.model import Image, Look, Task
 from storpool_commands.images import Compression
 
@@ -49,11 +50,19 @@ class FakeImages:
         contents = os.pread(source.descriptor, os.fstat(source.descriptor).st_size, 0)
         if self.lost:
             contents = contents[:-1] + b"\xff"
-        os.pwrite(target.descriptor, contents, 0)
+        if target.luks is not None:
+            self.unlock(target, task)
+            contents, at = _encrypted(contents), luks.PAYLOAD_OFFSET_BYTES
+        else:
+            at = 0
+        os.pwrite(target.descriptor, contents, at)
         task.report(len(contents), len(contents))
 
     def block_hash(self, image: Image, size_bytes: int, task: Task) -> str:
         self._begin("block_hash", task)
+        if image.luks is not None:
+            self.unlock(image, task)
+            return block_hash(_encrypted(os.pread(image.descriptor, size_bytes, luks.PAYLOAD_OFFSET_BYTES)))
         return block_hash(os.pread(image.descriptor, size_bytes, 0))
 
     def checksum(self, image: Image, algorithm: str, task: Task) -> str:
@@ -74,7 +83,39 @@ class FakeImages:
             raise ImageNotFound("not found", status=404)
         os.pwrite(target, self.web[url], 0)
 
+    def read(self, image: Image, offset: int, length: int, task: Task) -> bytes:
+        self._begin("read", task)
+        return os.pread(image.descriptor, length, offset)
+
+    def encrypt(self, image: Image, task: Task) -> None:
+        self._begin("encrypt", task)
+        os.pwrite(image.descriptor, header(_passphrase(image)), 0)
+
+    def unlock(self, image: Image, task: Task) -> None:
+        self._begin("unlock", task)
+        if os.pread(image.descriptor, 32, luks.HEADER_BYTES) != hashlib.sha256(_passphrase(image)).digest():
+            raise WrongKey(f"the key does not open {image.name}", device=image.name)
+
     def _begin(self, call: str, task: Task) -> None:
         task.interrupt.check()
         if call in self.failing:
             raise self.failing[call]
+
+
+def header(passphrase: bytes) -> bytes:
+    """A LUKS header as far as the agent reads it; behind it what the passphrase is known by."""
+    prefix = b"LUKS\xba\xbe\0\1" + b"aes".ljust(32, b"\0") + b"xts-plain64".ljust(32, b"\0") + bytes(32)
+    offset = (luks.PAYLOAD_OFFSET_BYTES // 512).to_bytes(4, "big")
+    uuid = b"cb6185bf-3b51-4be4-aefa-d90fecc7c5d2"
+    beginning = (prefix + offset).ljust(168, b"\0") + uuid
+    return beginning.ljust(luks.HEADER_BYTES, b"\0") + hashlib.sha256(passphrase).digest()
+
+
+def _passphrase(image: Image) -> bytes:
+    assert image.luks is not None
+    return os.pread(image.luks, 4096, 0)
+
+
+def _encrypted(contents: bytes) -> bytes:
+    """Its own inverse."""
+    return bytes(255 - byte for byte in contents)

@@ -152,7 +152,7 @@ class FakeStorPool:
                 wanted.size_bytes,
                 snapshot=False,
                 template=template,
-                tags={**wanted.tags, OPERATION: operation},
+                tags={**wanted.all_tags, OPERATION: operation},
                 iops=wanted.iops or None,
                 bandwidth_kib_sec=wanted.bandwidth_kib_sec or None,
                 parent=origin.name if origin else "",
@@ -273,7 +273,7 @@ class FakeStorPool:
                 global_id=global_id,
                 name=wanted.name or named_by_storpool,
                 snapshot=True,
-                tags={**wanted.tags, OPERATION: operation},
+                tags={**wanted.tags_of(volume), OPERATION: operation},
                 on_volume=volume.name,
             )
         )

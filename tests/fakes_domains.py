@@ -11,6 +11,8 @@ from itertools import product
 from string import ascii_lowercase
 from uuid import uuid4
 
+from pydantic import SecretBytes
+
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import (
     Disk,
@@ -24,6 +26,7 @@ from storpool_agent.domains.model import (
     Presence,
     Sent,
     Standing,
+    secret_uuid,
 )
 from storpool_agent.errors import (
     AgentError,
@@ -147,6 +150,8 @@ class FakeDomains:
         """The `<cpu>` that this host can give; None: any."""
         self.on_send: Callable[[FakePassage], None] = _send_at_once
         """What becomes of a machine that is sent: raise what is to go wrong."""
+        self.secrets: dict[str, bytes] = {}
+        """What opens volumes, by the UUID of the secret."""
         self._failures: dict[str, list[AgentError]] = {}
         self._lost_answers: dict[str, list[AgentError]] = {}
         self._on_change: Callable[[str | None], None] = lambda _uuid: None
@@ -185,7 +190,8 @@ class FakeDomains:
         self._on_change(uuid)
 
     def reconnect(self) -> None:
-        """libvirtd was restarted."""
+        """libvirtd was restarted. It keeps no secrets over that."""
+        self.secrets.clear()
         self._on_change(None)
 
     # What the agent does.
@@ -230,6 +236,8 @@ class FakeDomains:
         if live or config:
             target = present[0].target if present else _free_target(machine, disk)
             _refuse_without_slot(machine, disk, live=live)
+            if live and disk.secret is not None and disk.secret not in self.secrets:
+                raise LibvirtRefused(f"libvirt: no secret with matching uuid '{disk.secret}'", vm=domain.uuid)
             if live:
                 machine.live[target] = disk
             if config:
@@ -426,6 +434,14 @@ class FakeDomains:
         sources = tuple(disk.path for disk in machine.live.values())
         return Presence(machine.standing or "running", "as told", machine.by_migration, sources)
 
+    def set_secret(self, global_id: str, path: str, passphrase: SecretBytes, deadline: Deadline) -> None:
+        self._fail_if_told("set_secret")
+        self.secrets[secret_uuid(global_id)] = passphrase.get_secret_value()
+
+    def forget_secret(self, global_id: str, deadline: Deadline) -> None:
+        self._fail_if_told("forget_secret")
+        self.secrets.pop(secret_uuid(global_id), None)
+
     def versions(self, deadline: Deadline) -> tuple[str, str]:
         self._fail_if_told("versions")
         return "9.0.0", "7.2.0"
@@ -548,11 +564,13 @@ def _in_domain(machine: FakeMachine, target: str, disk: Disk) -> DiskInDomain:
         serial=disk.serial,
         address=f"pci:0000:{slot:02x}:00.0" if disk.bus == "virtio" else f"drive:0:0:0:{slot}",
         mode=disk.mode,
+        secret=disk.secret,
     )
 
 
 def _refuse_other_settings(there: DiskInDomain, disk: Disk) -> None:
-    if (there.bus, there.mode, there.target) != (disk.bus, disk.mode, disk.target or there.target):
+    wanted = (disk.bus, disk.mode, disk.target or there.target, disk.secret)
+    if (there.bus, there.mode, there.target, there.secret) != wanted:
         raise DiskConflict(
             f"{there.domain.name} has {disk.path} as {there.target} ({there.bus}, {there.mode})",
             vm=there.domain.uuid,

@@ -60,6 +60,7 @@ PASSING = frozenset(
         "journal",
         "unsentReplies",
         "oldestUnsent",
+        "luksUuid",
     }
 )
 """Fields that are not the same in two runs."""
@@ -97,8 +98,13 @@ def stage() -> Iterator["Stage"]:
         store = directory / "secondary"
         store.mkdir()
         secondary = {"directories": [str(store)], "mount_dir": str(directory / "mounts")}
+        encryption = {"key_directory": str(directory), "iteration_ms": 100}
+        key = directory / "vault1"
+        key.touch(mode=0o600)
+        key.write_text("correct horse battery staple")
+        root, log = directory / "dev", {"level": "info"}
         stack = parts.enter_context(
-            running_stack(device_root=directory / "dev", log={"level": "info"}, secondary=secondary)
+            running_stack(device_root=root, log=log, secondary=secondary, encryption=encryption)
         )
         other = parts.enter_context(running_devcluster({1: None}, options=["--cluster-id", "e.f"]))
         origin = stack.storpool.create(2 << 30, template="dev")

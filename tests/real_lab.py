@@ -6,18 +6,25 @@ import subprocess
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from time import monotonic, sleep
 from typing import TypeVar
 
+from pydantic import SecretBytes
+
 from domains_contract import DEVICE_BYTES
 from guest import Disk, Guest, Machine, SilentGuest
 from guest.domain_xml import Hardware
+from image_files import image
 from loop_device import LoopDevice, loop_device
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.hypervisor import Hypervisor
 from storpool_agent.domains.model import Domain
+from storpool_agent.images.luks import encrypt, sealed
+from storpool_agent.interrupt import Interrupt
+from storpool_agent.task import Task
 
 FILE_SYSTEM_BYTES = 64 * 1024 * 1024
 MKFS_TIMEOUT_S = 30
@@ -89,6 +96,13 @@ class RealLab:
 
     def device(self, size_bytes: int = DEVICE_BYTES) -> str:
         device = self._ending.enter_context(loop_device(size_bytes))
+        self.devices[device.link] = device
+        return device.link
+
+    def encrypted(self, passphrase: bytes) -> str:
+        device = self._ending.enter_context(loop_device(DEVICE_BYTES))
+        with image(device.node, device=True) as raw, sealed(SecretBytes(passphrase)) as key:
+            encrypt(replace(raw, luks=key), Task(Interrupt(), lambda _done, _total: None), 100)
         self.devices[device.link] = device
         return device.link
 

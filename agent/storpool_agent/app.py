@@ -41,6 +41,7 @@ from storpool_agent.jobs import Jobs
 from storpool_agent.journal.database import Database
 from storpool_agent.journal.journal import Journal
 from storpool_agent.journal.overview import Overview
+from storpool_agent.keys import KeyStore
 from storpool_agent.lanes import Lane
 from storpool_agent.leftovers import Leftovers
 from storpool_agent.local import LocalSocket
@@ -54,6 +55,7 @@ from storpool_agent.publishers import Publishers
 from storpool_agent.reloading import Reloading
 from storpool_agent.reporting import Reporting
 from storpool_agent.secondary.storage import SecondaryStorage
+from storpool_agent.secret_files import credentials_directory
 from storpool_agent.settings import Settings, SettingsInvalid, listen_address, scratch_dir
 from storpool_agent.space import SpaceWatch
 from storpool_agent.status_line import StatusLine
@@ -198,10 +200,11 @@ def host_of(settings: Settings, abandon: Event) -> tuple[Host, Cluster, Hypervis
             PoolFile(settings.state_dir),
             lambda api, token: Cluster(api, token, access.our_id, abandon),
         ),
-        images=ImageTools(settings.secondary.web_hosts),
+        images=ImageTools(settings.secondary.web_hosts, iteration_ms=settings.encryption.iteration_ms),
         secondary=SecondaryStorage(
             settings.secondary, scratch_dir(settings), scratch_spare_bytes=settings.watch.scratch_low_bytes
         ),
+        keys=KeyStore(settings.encryption.key_directory, credentials_directory()),
         cluster_id=access.cluster_id,
     )
     return host, storpool, hypervisor, devices

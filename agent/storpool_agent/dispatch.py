@@ -20,6 +20,7 @@ from storpool_agent.handlers import (
     departing,
     describing,
     downloads,
+    encrypting,
     handing_over,
     machine_disks,
     migrating,
@@ -60,6 +61,7 @@ from storpool_commands.disks import (
     StorpoolResize,
 )
 from storpool_commands.dry_run import DryRun
+from storpool_commands.encrypting import EncryptVolume
 from storpool_commands.envelope import Failure, Request, Success
 from storpool_commands.errors import ErrorCode, retry_class
 from storpool_commands.migration import (
@@ -163,6 +165,8 @@ def handle(command: Command, host: Host, attempt: Attempt) -> Result:  # noqa: C
             return handing_over.finish(command, host, attempt)
         case RollbackMigration():
             return handing_over.roll_back(command, host, attempt)
+        case EncryptVolume():
+            return encrypting.encrypt(command, host, attempt)
         case AddStoragePool():
             return pools.add(command, host, attempt)
         case RemoveStoragePool():

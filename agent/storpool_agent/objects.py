@@ -47,7 +47,7 @@ def named(command: object) -> Named:
     disks: Sequence[VolumeAndSnapshot | MigrationDisk | str] = fields.get("disks") or ()
     volumes = [fields.get("volume"), fields.get("path"), *(fields.get("volumes") or ())]
     volumes += [one if isinstance(one, str) else one.volume for one in disks]
-    snapshots = [fields.get("snapshot"), *(fields.get("snapshots") or ())]
+    snapshots = [fields.get("snapshot"), fields.get("source_snapshot"), *(fields.get("snapshots") or ())]
     snapshots += [one.snapshot for one in disks if isinstance(one, VolumeAndSnapshot)]
     return Named(
         tuple(parse(text) for text in volumes if text),

@@ -25,14 +25,20 @@ def secret_file(path: Path) -> Path:
     Raises SettingsInvalid for one that others may read. systemd makes credentials for the unit's user alone; since
     version 254 with the mode 0440, whose group is root's.
     """
-    handed_over = os.environ.get("CREDENTIALS_DIRECTORY")
+    handed_over = credentials_directory()
     if not path.is_absolute() and (len(path.parts) != 1 or handed_over is None):
         raise SettingsInvalid(f"{path}: no absolute path, and systemd has handed over no such credential")
-    file = Path(handed_over or "/") / path
-    forbidden = 0o007 if handed_over and file.parent == Path(handed_over) else 0o077
+    file = (handed_over or Path("/")) / path
+    forbidden = 0o007 if file.parent == handed_over else 0o077
     try:
         if file.stat().st_mode & forbidden:
             raise SettingsInvalid(f"{file}: others may read it; chmod 600 it")
     except OSError as error:
         raise SettingsInvalid(f"{file}: {error.strerror}") from error
     return file
+
+
+def credentials_directory() -> Path | None:
+    """Where systemd has put what LoadCredential= names; None: there is no such line, or no systemd."""
+    handed_over = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(handed_over) if handed_over else None

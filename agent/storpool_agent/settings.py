@@ -213,6 +213,15 @@ def _is_address(text: str) -> bool:
 _LISTENER = re.compile(r"([0-9.]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})")
 
 
+class Encryption(Section):
+    """Where the keys of encrypted volumes are."""
+
+    key_directory: Annotated[Path, AfterValidator(_absolute)] = Path("/etc/storpool-agent/keys")
+    """Files that commands name by `key.file`: of root's or the agent's, for nobody else to read."""
+    iteration_ms: Annotated[int, Field(ge=100, le=10_000)] = 2000
+    """How long trying one passphrase takes, on this host, of a volume that it formats."""
+
+
 class Metrics(Section):
     """What monitoring fetches: /metrics, /healthz, /readyz."""
 
@@ -261,6 +270,7 @@ class Settings(BaseSettings):
     migration: Migration = Migration()
     lanes: Lanes = Lanes()
     secondary: Secondary = Secondary()
+    encryption: Encryption = Encryption()
     metrics: Metrics = Metrics()
     watch: Watch = Watch()
     log: Log = Log()

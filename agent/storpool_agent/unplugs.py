@@ -22,6 +22,7 @@ from storpool_agent.locks import volume_key
 from storpool_agent.outbox import Outbox
 from storpool_commands import topology
 from storpool_commands.envelope import Event
+from storpool_commands.labels import LUKS
 from storpool_commands.references import Reference
 
 log = structlog.get_logger()
@@ -109,6 +110,8 @@ class Unplugs:
         device = self._host.devices.look(volume.global_id)
         self._host.storpool.detach(volume, deadline)
         self._host.devices.wait_gone(volume.global_id, device, deadline)
+        if LUKS in volume.tags:
+            self._host.domains.forget_secret(volume.global_id, deadline)
         labelling.remove(volume, pending.vm, self._host.storpool)
         event = self._event(pending, traceparent).model_dump_json(by_alias=True).encode()
         outgoing = self._journal.unplugs.settle(pending.global_id, DETACHED, event)

@@ -61,6 +61,7 @@ from storpool_commands.disks import (
     StorpoolResize,
 )
 from storpool_commands.dry_run import DryRun
+from storpool_commands.encrypting import EncryptedVolume, EncryptVolume
 from storpool_commands.explaining import ExplainedVolume, ExplainVolume
 from storpool_commands.migration import (
     DescribedMachine,
@@ -162,6 +163,7 @@ Command = Annotated[
     | MigrateVm
     | FinishMigration
     | RollbackMigration
+    | EncryptVolume
     | AddStoragePool
     | RemoveStoragePool
     | GetPoolStats
@@ -179,6 +181,7 @@ CopyCommand = (
     | CopyVolumeToSecondary
     | DownloadVolume
     | MigrateVolume
+    | EncryptVolume
 )
 """Those that read and write disks."""
 
@@ -255,6 +258,7 @@ Result = Annotated[
     | MigratedVm
     | FinishedMigration
     | RolledBackMigration
+    | EncryptedVolume
     | AddedStoragePool
     | RemovedStoragePool
     | PoolStats

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from storpool_commands.encryption import Encryption
 from storpool_commands.labels import VmLabels
 from storpool_commands.references import DevicePath, ObjectRef
 from storpool_commands.wire import (
@@ -162,6 +163,9 @@ class AttachedDisk(AnswerModel):
     """The UUID of the libvirt domain."""
     path: str
     size_bytes: int
+    """Of the volume."""
+    payload_size_bytes: int | None = None
+    """Of an encrypted one: what the machine sees. Null: it is not encrypted."""
     target: str
     """The name that libvirt gives the disk, such as `vdb`; the guest may use another."""
     bus: Literal["virtio", "scsi"]
@@ -196,6 +200,9 @@ class AttachDisk(VmLabels, CommandModel[AttachedDisk]):
     """Default: `native` where the cache mode allows it (QEMU refuses native I/O through the page cache)."""
     discard: Literal["unmap", "ignore"] = "unmap"
     iothread: Annotated[int, Field(ge=1, le=4096)] | None = None
+    encryption: Encryption | None = None
+    """How an encrypted volume is opened; for one that is not, none. libvirt keeps the passphrase in memory alone: after
+    a restart of its daemon send the command again, before the machine is started anew."""
     iotune: IoTune | None = None
     persistent: bool | None = None
     """Also keep it for the machine's next start. Default: as the machine is (a transient one keeps nothing)."""
@@ -241,6 +248,7 @@ class ResizedVm(AnswerModel):
     vm: str
     target: str
     size_bytes: int
+    """As QEMU then reports it; of an encrypted volume without the LUKS header."""
 
 
 class ResizedVolume(AnswerModel):
@@ -250,6 +258,8 @@ class ResizedVolume(AnswerModel):
     global_id: str
     previous_size_bytes: int
     size_bytes: int
+    payload_size_bytes: int | None = None
+    """Of an encrypted one: what machines see. Null: it is not encrypted."""
     device_size_bytes: int | None
     """Null when it is not attached to this host."""
     vms: list[ResizedVm]
@@ -265,6 +275,7 @@ class StorpoolResize(CommandModel[ResizedVolume]):
     command: Literal["StorpoolResizeCmd"] = "StorpoolResizeCmd"
     volume: ObjectRef
     new_size_bytes: SizeBytes
+    """Of the volume at StorPool, the LUKS header of an encrypted one included."""
     expected_size_bytes: SizeBytes | None = None
     """Refused as `size-changed` when the volume has another size, unless it has the new one already."""
     shrink_ok: bool = False
@@ -320,6 +331,8 @@ class PhysicalDisk(AnswerModel):
     global_id: str
     name: str
     snapshot: bool
+    encrypted: bool = False
+    """It is, or is to be (tag `sp-luks`)."""
     size_bytes: int
     template: str
     tags: dict[str, str]

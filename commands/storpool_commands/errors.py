@@ -98,6 +98,15 @@ class ErrorCode(StrEnum):
     BLOCK_JOB_FAILED = "block-job-failed"
     VOLUME_INCOMPLETE = "volume-incomplete"
 
+    # encryption
+    ENCRYPTED_UNSUPPORTED = "encrypted-unsupported"
+    NOT_ENCRYPTED = "not-encrypted"
+    ALREADY_ENCRYPTED = "already-encrypted"
+    VOLUME_NOT_EMPTY = "volume-not-empty"
+    KEY_REQUIRED = "key-required"
+    KEY_NOT_FOUND = "key-not-found"
+    WRONG_KEY = "wrong-key"
+
     # virtual machines
     VM_NOT_FOUND = "vm-not-found"
     VM_NOT_RUNNING = "vm-not-running"

@@ -21,10 +21,17 @@ OPERATION = "sp-op"
 WRITING = "sp-writing"
 """The agent's own: the id of the request that is still writing the volume. Nobody attaches it until then."""
 
+LUKS = "sp-luks"
+"""The agent's own: the volume is encrypted, or is to be; and so is what was made of it. The tag says so, never what is
+in the volume: a guest can write a header, too."""
+
+NEW, FORMATTING, LUKS1 = "new", "formatting", "luks1"
+"""The values of `sp-luks`: encryptVolume is to format it; it has begun to; there is a header, and a key opens it."""
+
 
 def is_own(tag: str) -> bool:
     """The agent relies on it: no command may set or remove it."""
-    return tag in {OPERATION, WRITING} or tag.startswith(f"{OPERATION}-")
+    return tag in {OPERATION, WRITING, LUKS} or tag.startswith(f"{OPERATION}-")
 
 
 class VmLabels(WireModel):

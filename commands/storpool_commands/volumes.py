@@ -56,6 +56,8 @@ class CreatedVolume(AnswerModel):
     path: str
     """Where its device appears on a host that attaches it."""
     size_bytes: int
+    payload_size_bytes: int | None = None
+    """Of an encrypted one: what a machine will see of it, without the LUKS header. Null: it is not encrypted."""
     template: str
     parent: str | None = None
     """The global id of the snapshot that it was made from."""
@@ -91,7 +93,8 @@ class CreateVolume(VolumeOptions, CommandModel[CreatedVolume]):
     command: Literal["createVolume"] = "createVolume"
     size_bytes: SizeBytes
     encrypted: bool = False
-    """Room for the LUKS header (2 MiB) is added to the size."""
+    """It is to be encrypted: room for the LUKS header (2 MiB) is added to the size, and nobody can attach it before
+    encryptVolume has formatted it."""
 
     @model_validator(mode="after")
     def _placed(self) -> Self:
@@ -115,7 +118,8 @@ class CreateVolumeFromTemplate(VolumeOptions, CommandModel[CreatedVolumeFromTemp
     size_bytes: SizeBytes | None = None
     """Of the offering: the volume gets the larger of this and the template's."""
     encrypted: bool = False
-    """Room for the LUKS header (2 MiB) is added to the size."""
+    """The volume is to be encrypted: it is made empty, with 2 MiB more for the LUKS header, and encryptVolume (with
+    the same snapshot as `sourceSnapshot`) fills it. Nobody can attach it before."""
 
 
 class CreatedVolumeFromSnapshot(CreatedVolume):
@@ -125,7 +129,11 @@ class CreatedVolumeFromSnapshot(CreatedVolume):
 
 
 class CreateVolumeFromSnapshot(VolumeOptions, CommandModel[CreatedVolumeFromSnapshot]):
-    """Make a volume that begins as a copy of a snapshot. No data is copied."""
+    """Make a volume that begins as a copy of a snapshot. No data is copied.
+
+    From the snapshot of an encrypted volume comes an encrypted volume, opened by the same key; its size has the header
+    in it already.
+    """
 
     command: Literal["createVolumeFromSnapshot"] = "createVolumeFromSnapshot"
     snapshot: ObjectRef

@@ -43,6 +43,21 @@ class SnapshotContract:
         assert dict(snapshot.tags) == {"cs": "snapshot", "sp-op": "r2"}
         assert storage.storpool.volume(volume.reference, soon()).parent == "before"
 
+    def test_what_is_made_of_an_encrypted_volume_is_known_as_one(self, storage: Storage) -> None:
+        """StorPool copies no tags by itself."""
+        luks = {"sp-luks": "luks1"}
+        volume = storage.storpool.create_volume(NewVolume(MIB, "dev", tags={**luks, "cs": "volume"}), "r1", soon())
+        plain = storage.storpool.create_volume(NewVolume(MIB, "dev"), "r2", soon())
+        snapshot = storage.storpool.take_snapshot(volume, NewSnapshot(tags={"cs": "snapshot"}), "r3", soon())
+        clone = cloned(storage, snapshot, "r4")
+        moved = storage.storpool.create_volume(NewVolume(MIB, "dev", base_on=volume), "r5", soon())
+        group = storage.storpool.take_group_snapshot([plain, volume], NewSnapshot(tags={"cs": "group"}), "r6", soon())
+        assert dict(snapshot.tags) == {**luks, "cs": "snapshot", "sp-op": "r3"}
+        assert [dict(one.tags) for one in (clone, moved)] == [{**luks, "sp-op": "r4"}, {**luks, "sp-op": "r5"}]
+        found = [dict(storage.storpool.snapshot(one.reference, soon()).tags) for one in group]
+        assert found == [{"cs": "group", "sp-op": "r6"}, {**luks, "cs": "group", "sp-op": "r6"}]
+        assert [dict(one.tags) for one in group] == found
+
     def test_a_snapshot_without_a_name_goes_by_its_global_id(self, storage: Storage) -> None:
         volume = made(storage)
         snapshot = taken(storage, volume)

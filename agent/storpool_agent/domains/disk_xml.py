@@ -11,6 +11,7 @@ from storpool_agent.domains.model import Disk
 from storpool_commands.disks import IoTune, Mode
 
 DEVICES = "/dev/"
+_ENCRYPTION = ("source/encryption/secret", "encryption/secret")
 
 
 class SourcePaths:
@@ -53,7 +54,10 @@ def element(disk: Disk, target: str, scsi_unit: tuple[int, int] | None = None) -
     """The disk at a target; for SCSI at a controller and unit, lest libvirt add a controller of its own."""
     root = Element("disk", type="block", device="disk")
     SubElement(root, "driver", _driver(disk))
-    SubElement(root, "source", dev=disk.path)
+    source_element = SubElement(root, "source", dev=disk.path)
+    if disk.secret is not None:
+        encryption = SubElement(source_element, "encryption", format="luks")
+        SubElement(encryption, "secret", type="passphrase", uuid=disk.secret)
     SubElement(root, "target", dev=target, bus=disk.bus)
     if disk.iotune is not None:
         _limit(root, disk.iotune)
@@ -91,6 +95,12 @@ def serial(disk: Element) -> str | None:
 
 def mode(disk: Element) -> Mode:
     return "rw" if disk.find("readonly") is None else "ro"
+
+
+def secret(disk: Element) -> str | None:
+    """libvirt takes the <encryption> in the <disk>, too, and leaves it where it was given."""
+    found = next((one for place in _ENCRYPTION for one in disk.iterfind(place)), None)
+    return None if found is None else found.get("uuid") or found.get("usage") or ""
 
 
 def has_block_job(disk: Element) -> bool:

@@ -7,9 +7,10 @@ from os.path import realpath
 from threading import Event
 
 import libvirt
+from pydantic import SecretBytes
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains import freezing, machine, portrait, whereabouts
+from storpool_agent.domains import freezing, machine, portrait, secrets, whereabouts
 from storpool_agent.domains.access import Access
 from storpool_agent.domains.calls import DomainCalls
 from storpool_agent.domains.copy_job import CopyJob, capacity
@@ -172,6 +173,12 @@ class Hypervisor:
             return
         with self._access.calls.turn(vm, deadline):
             self._access.call(vm, call, deadline)
+
+    def set_secret(self, global_id: str, path: str, passphrase: SecretBytes, deadline: Deadline) -> None:
+        self._access.link.ask(lambda connection: secrets.put(connection, global_id, path, passphrase), deadline)
+
+    def forget_secret(self, global_id: str, deadline: Deadline) -> None:
+        self._access.link.ask(lambda connection: secrets.remove(connection, global_id), deadline)
 
     def versions(self, deadline: Deadline) -> tuple[str, str]:
         return self._access.link.ask(

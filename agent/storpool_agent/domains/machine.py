@@ -79,6 +79,7 @@ class Machine:
             serial=disk_xml.serial(disk),
             address=disk_xml.address(disk),
             mode=disk_xml.mode(disk),
+            secret=disk_xml.secret(disk),
         )
 
 

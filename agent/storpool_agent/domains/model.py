@@ -5,9 +5,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+from uuid import UUID, uuid5
 
 from storpool_commands.disks import IoTune, Mode
 from storpool_commands.images import ImageFormat
+
+_SECRETS = UUID("6d1f4d5c-9a0e-4a3b-8d51-2f6c1c7b0a94")
+
+
+def secret_uuid(global_id: str) -> str:
+    """Of the libvirt secret that opens a volume: the same on every host, so that a machine can be migrated as it is."""
+    return str(uuid5(_SECRETS, global_id))
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,8 @@ class Disk:
     target: str | None = None
     iothread: int | None = None
     iotune: IoTune | None = None
+    secret: str | None = None
+    """The UUID of the libvirt secret that opens an encrypted one (`secret_uuid`); None: it is not encrypted."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,8 @@ class DiskInDomain:
     serial: str | None
     address: str | None
     mode: Mode = "rw"
+    secret: str | None = None
+    """The UUID of the libvirt secret that it is opened with; None: the machine has it as it is on the volume."""
 
 
 @dataclass(frozen=True)

@@ -97,10 +97,11 @@ class Plugging:
         return flags
 
     def _refuse_other_settings(self, there: DiskInDomain) -> None:
-        wanted = (self.disk.bus, self.disk.mode, self.disk.target or there.target)
-        if wanted != (there.bus, there.mode, there.target):
+        wanted = (self.disk.bus, self.disk.mode, self.disk.target or there.target, self.disk.secret)
+        if wanted != (there.bus, there.mode, there.target, there.secret):
+            opened = "not encrypted" if there.secret is None else f"encrypted, secret {there.secret}"
             raise DiskConflict(
-                f"{self.domain.name} has {self.disk.path} as {there.target} ({there.bus}, {there.mode})",
+                f"{self.domain.name} has {self.disk.path} as {there.target} ({there.bus}, {there.mode}, {opened})",
                 vm=self.domain.uuid,
                 target=there.target,
                 bus=there.bus,

@@ -21,6 +21,7 @@ from storpool_agent.errors import (
     VmBusy,
     VmNotFound,
     VmNotRunning,
+    WrongKey,
 )
 from storpool_commands.wire import Fact
 
@@ -30,6 +31,7 @@ _BY_NUMBER: dict[int | None, type[AgentError]] = {
     libvirt.VIR_ERR_BLOCK_COPY_ACTIVE: VmBusy,
 }
 _BY_TEXT: tuple[tuple[str, type[AgentError]], ...] = (
+    ("Invalid password, cannot unlock any keyslot", WrongKey),
     ("domain is not running", VmNotRunning),
     ("already exists", TargetTaken),  # "target vdb already exists"
     ("No more available PCI", NoHotplugSlot),

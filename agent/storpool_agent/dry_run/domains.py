@@ -5,6 +5,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from pydantic import SecretBytes
+
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import (
     Disk,
@@ -79,6 +81,12 @@ class DryDomains:
     def remove(self, vm: str, deadline: Deadline, *, peer: str | None = None) -> None:
         pass
 
+    def set_secret(self, global_id: str, path: str, passphrase: SecretBytes, deadline: Deadline) -> None:
+        pass
+
+    def forget_secret(self, global_id: str, deadline: Deadline) -> None:
+        pass
+
     def versions(self, deadline: Deadline) -> tuple[str, str]:
         return self._real.versions(deadline)
 
@@ -98,6 +106,7 @@ class DryDomains:
             serial=disk.serial,
             address=None,
             mode=disk.mode,
+            secret=disk.secret,
         )
 
     def unplug(self, domain: Domain, disk: DiskInDomain, wait_guest_s: float, deadline: Deadline) -> None:

@@ -79,7 +79,7 @@ class DryStorPool:
             wanted.size_bytes,
             snapshot=False,
             template=wanted.template or (parent.template if parent else ""),
-            tags=wanted.tags,
+            tags=wanted.all_tags,
             parent=str(parent.reference) if parent else "",
         )
 
@@ -160,7 +160,7 @@ class DryStorPool:
             volume.size_bytes,
             snapshot=True,
             template=volume.template,
-            tags=wanted.tags,
+            tags=wanted.tags_of(volume),
             on_volume=str(volume.reference),
         )
 

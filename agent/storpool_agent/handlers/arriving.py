@@ -3,7 +3,9 @@
 """prepareMigration: a host gets ready for a machine that another one is going to send."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from pydantic import SecretBytes
 
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
@@ -17,7 +19,7 @@ from storpool_agent.errors import (
     NameTaken,
     VmNotFound,
 )
-from storpool_agent.handlers import connecting, tickets
+from storpool_agent.handlers import connecting, tickets, unlocking
 from storpool_agent.handlers.connecting import UNDO_TIMEOUT_S, Connected, Wish
 from storpool_agent.host import Host
 from storpool_agent.journal.migrations import Ticket, TicketDisk
@@ -34,6 +36,8 @@ class _Wanted:
 
     disk: MigrationDisk
     volume: Volume
+    passphrase: SecretBytes | None = field(repr=False)
+    """What opens it; None for one that is not encrypted."""
 
 
 def prepare(command: PrepareMigration, host: Host, attempt: Attempt) -> PreparedMigration:
@@ -48,7 +52,7 @@ def prepare(command: PrepareMigration, host: Host, attempt: Attempt) -> Prepared
     with attempt.step("machine"):
         _check_machine(command, ticket, host, attempt, deadline)
     with attempt.step("volumes"):
-        wanted = [_Wanted(one, tickets.volume(one.volume, host, deadline)) for one in command.disks]
+        wanted = [_wanted(one, host, deadline) for one in command.disks]
         _check_volumes(command, wanted, host, attempt, deadline)
     ours = ticket is None or attempt.noted(OPENED, ticket.migration)
     ticket = _open(command, wanted, ticket, attempt)
@@ -70,6 +74,11 @@ def prepare(command: PrepareMigration, host: Host, attempt: Attempt) -> Prepared
         libvirt_version=libvirt,
         qemu_version=qemu,
     )
+
+
+def _wanted(disk: MigrationDisk, host: Host, deadline: Deadline) -> _Wanted:
+    volume = tickets.volume(disk.volume, host, deadline)
+    return _Wanted(disk, volume, unlocking.key_of(volume, disk.encryption, host))
 
 
 def _check_machine(
@@ -133,7 +142,7 @@ def _refuse_other_machines(command: PrepareMigration, volume: Volume, host: Host
 def _open(command: PrepareMigration, wanted: Sequence[_Wanted], ticket: Ticket | None, attempt: Attempt) -> Ticket:
     """Before anything is done for it, and once."""
     disks = tuple(
-        TicketDisk(one.volume.global_id, one.disk.mode, encrypted=one.disk.encryption is not None) for one in wanted
+        TicketDisk(one.volume.global_id, one.disk.mode, encrypted=one.passphrase is not None) for one in wanted
     )
     with attempt.step("ticket", changes=True) as step:
         if ticket is None:
@@ -167,7 +176,10 @@ def _attach_all(
     """
     connected: list[Connected] = []
     try:
-        connected += (_attach(one, ticket, host, attempt, deadline) for one in wanted)
+        for one in wanted:
+            connected.append(_attach(one, ticket, host, attempt, deadline))
+            unlocking.prove(one.volume, connected[-1].device, one.passphrase, host, attempt)
+            unlocking.give(one.volume, one.passphrase, host, attempt, deadline)
     except AgentError:
         made = [one.volume for one, there in zip(wanted, connected, strict=False) if there.attached_now]
         _take_back(made, ticket, host, attempt, ours=ours)
@@ -187,6 +199,7 @@ def _take_back(made: Sequence[Volume], ticket: Ticket, host: Host, attempt: Atte
     """A ticket that is left with an attachment stays open: rollbackMigration detaches it, or the host complains."""
     deadline = Deadline.after(UNDO_TIMEOUT_S)
     for volume in reversed(made):
+        unlocking.undo(volume, host, attempt)
         with attempt.undo("attach"):
             host.storpool.detach(volume, deadline)
     with attempt.undo("ticket"):

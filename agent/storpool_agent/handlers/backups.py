@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import SnapshotNotFound
-from storpool_agent.handlers import copying, temporaries
+from storpool_agent.handlers import copying, temporaries, unlocking
 from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy, FileFormat, Stored, closed_after
 from storpool_agent.host import Host, StorPool
 from storpool_agent.storpool.model import NewSnapshot, Volume
@@ -26,6 +26,7 @@ def backup(command: BackupSnapshot, host: Host, attempt: Attempt) -> BackedUpSna
     with temporaries.of(host, attempt):
         with attempt.step("find"):
             snapshot = storpool.snapshot(parse(command.snapshot), deadline)
+            unlocking.refuse_copying(snapshot)
         how = FileFormat(command.format, command.compress)
         stored = to_store(Copy(command, host, attempt), snapshot, command.target, how)
         attempt.stays(temporaries.FILE, stored.made)
@@ -40,6 +41,7 @@ def copy_volume(command: CopyVolumeToSecondary, host: Host, attempt: Attempt) ->
     with temporaries.of(host, attempt):
         with attempt.step("find"):
             volume = pool.storpool.volume(parse(command.volume), deadline)
+            unlocking.refuse_copying(volume)
         wanted = NewSnapshot(tags={KIND: TEMPORARY})
         snapshot = take_snapshot(pool.name, pool.storpool, volume, wanted, attempt, deadline)
         how = FileFormat(command.format, command.compress)

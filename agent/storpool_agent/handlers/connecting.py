@@ -21,6 +21,7 @@ from storpool_agent.errors import (
     LibvirtTimeout,
     LibvirtUnavailable,
     MigrationUnderWay,
+    NotEncrypted,
     SnapshotNotFound,
     StorPoolTimeout,
     UnplugPending,
@@ -32,7 +33,7 @@ from storpool_agent.host import Host
 from storpool_agent.journal.temporaries import ATTACHMENT, USE
 from storpool_agent.storpool.model import Attachment, Volume
 from storpool_commands.disks import Mode, OnRemoteAttached, Purpose
-from storpool_commands.labels import WRITING
+from storpool_commands.labels import LUKS, LUKS1, WRITING
 from storpool_commands.references import parse
 
 log = structlog.get_logger()
@@ -125,6 +126,16 @@ def refuse_incomplete(volume: Volume, attempt: Attempt) -> None:
         )
 
 
+def refuse_unformatted(volume: Volume) -> None:
+    """One that is to be encrypted is nobody's before: what was written to it would be lost. Raises NotEncrypted."""
+    state = volume.tags.get(LUKS, LUKS1)
+    if state != LUKS1:
+        raise NotEncrypted(
+            f"volume {volume.global_id} is to be encrypted, and is not yet ({LUKS}={state}): encryptVolume it first",
+            volume=volume.global_id,
+        )
+
+
 def jobs_using(global_id: str, attempt: Attempt) -> list[str]:
     """The copy jobs of this host, other than this, that read or write a volume or snapshot here."""
     users = attempt.temporaries.with_target(USE, global_id)
@@ -143,6 +154,7 @@ def connect(volume: Volume, wish: Wish, host: Host, attempt: Attempt, deadline: 
     refuse_pending(volume, attempt)
     refuse_migrating(attempt, [volume])
     refuse_incomplete(volume, attempt)
+    refuse_unformatted(volume)
     with attempt.step("check"):
         attachments = attachments_of(volume, host.storpool.attachments(deadline))
         refuse_other_writers(volume, wish, host, attachments)

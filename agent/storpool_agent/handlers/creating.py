@@ -4,9 +4,11 @@
 
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
-from storpool_agent.errors import InvalidCommand, WouldShrink
+from storpool_agent.errors import EncryptedUnsupported, InvalidCommand, WouldShrink
 from storpool_agent.host import Host, Pool
+from storpool_agent.images.luks import PAYLOAD_OFFSET_BYTES
 from storpool_agent.storpool.model import NewVolume, Volume
+from storpool_commands.labels import LUKS, NEW
 from storpool_commands.references import ID_DIRECTORY, parse
 from storpool_commands.volumes import (
     CreatedVolume,
@@ -18,7 +20,8 @@ from storpool_commands.volumes import (
 )
 
 API_TIMEOUT_S = 60.0
-LUKS_HEADER_BYTES = 2 << 20  # in LUKS1 the data begins at sector 4096
+LUKS_HEADER_BYTES = 2 << 20
+"""In LUKS1 as cryptsetup writes it the data begins at sector 4096, as QEMU does it 28 KiB earlier."""
 KIND = "volume"
 
 _Creation = CreateVolume | CreateVolumeFromTemplate | CreateVolumeFromSnapshot
@@ -32,7 +35,7 @@ def create(command: CreateVolume, host: Host, attempt: Attempt) -> CreatedVolume
     if template is None:
         raise InvalidCommand(f"pool {pool.name} has no template; give one", pool=pool.name)
     size_bytes = command.size_bytes + _header_bytes(encrypted=command.encrypted)
-    made = _make(command, pool, template, size_bytes, None, attempt, deadline)
+    made = _make(command, pool, template, size_bytes, None, attempt, deadline, encrypted=command.encrypted)
     return CreatedVolume.model_validate(described(made))
 
 
@@ -42,9 +45,18 @@ def create_from_template(command: CreateVolumeFromTemplate, host: Host, attempt:
     pool = host.pools.get(command.pool)
     with attempt.step("find"):
         parent = pool.storpool.snapshot(parse(command.snapshot), deadline)
+        if command.encrypted and LUKS in parent.tags:
+            raise EncryptedUnsupported(
+                f"snapshot {parent.global_id} is of an encrypted volume: what is made from it is encrypted already; "
+                "send createVolumeFromSnapshot",
+                snapshot=parent.global_id,
+            )
     size_bytes = max(command.size_bytes or 0, parent.size_bytes) + _header_bytes(encrypted=command.encrypted)
-    made = _make(command, pool, command.template or pool.template, size_bytes, parent, attempt, deadline)
-    return CreatedVolumeFromTemplate.model_validate(described(made, parent))
+    template = command.template or pool.template or (parent.template if command.encrypted else None)
+    # What the template has as plain text must not be below what is encrypted: the volume is made empty.
+    origin = None if command.encrypted else parent
+    made = _make(command, pool, template, size_bytes, origin, attempt, deadline, encrypted=command.encrypted)
+    return CreatedVolumeFromTemplate.model_validate(described(made, origin))
 
 
 def create_from_snapshot(command: CreateVolumeFromSnapshot, host: Host, attempt: Attempt) -> CreatedVolumeFromSnapshot:
@@ -74,6 +86,8 @@ def _make(
     parent: Volume | None,
     attempt: Attempt,
     deadline: Deadline,
+    *,
+    encrypted: bool = False,
 ) -> Volume:
     wanted = NewVolume(
         size_bytes=size_bytes,
@@ -81,7 +95,7 @@ def _make(
         name=command.name,
         parent=parent,
         cluster_id=command.cluster_id or pool.cluster_id,
-        tags=command.all_tags(KIND),
+        tags={**command.all_tags(KIND), **({LUKS: NEW} if encrypted else {})},
         iops=command.iops,
         bandwidth_kib_sec=command.bandwidth_kib_sec,
     )
@@ -95,6 +109,7 @@ def described(made: Volume, parent: Volume | None = None) -> dict[str, object]:
         "name": made.name,
         "path": f"{ID_DIRECTORY}{made.global_id}",
         "size_bytes": made.size_bytes,
+        "payload_size_bytes": made.size_bytes - PAYLOAD_OFFSET_BYTES if LUKS in made.tags else None,
         "template": made.template,
         "parent": parent.global_id if parent else None,
         "tags": dict(made.tags),

@@ -17,7 +17,7 @@ from storpool_agent.errors import (
     MigrationUnderWay,
     MigrationUnknown,
 )
-from storpool_agent.handlers import both_hosts, connecting, tickets
+from storpool_agent.handlers import both_hosts, connecting, tickets, unlocking
 from storpool_agent.handlers.verdicts import Verdict
 from storpool_agent.host import Host
 from storpool_agent.journal.migrations import Ticket, TicketState
@@ -162,7 +162,12 @@ def _prove_that_it_has_left(ticket: Ticket, host: Host, attempt: Attempt, deadli
 
 def _detach(volumes: Sequence[Volume], host: Host, attempt: Attempt, deadline: Deadline) -> list[str]:
     """Those that were attached. An open one is refused, not forced."""
-    return [one.global_id for one in volumes if connecting.disconnect(one, host, attempt, deadline)]
+    detached: list[str] = []
+    for volume in volumes:
+        if connecting.disconnect(volume, host, attempt, deadline):
+            detached.append(volume.global_id)
+        unlocking.take_back(volume, host, attempt, deadline)
+    return detached
 
 
 # roll back
@@ -194,6 +199,7 @@ def _give_back(ticket: Ticket, host: Host, attempt: Attempt, deadline: Deadline)
     for volume in reversed(volumes):
         if connecting.disconnect(volume, host, attempt, deadline):
             detached.append(volume.global_id)
+        unlocking.take_back(volume, host, attempt, deadline)
         attempt.tickets.attaching(ticket.migration, volume.global_id, now=False)
     return detached
 

@@ -14,8 +14,8 @@ import structlog
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import DiskInDomain, Domain, MirrorTarget
-from storpool_agent.errors import DiskNotFound, InvalidCommand, LibvirtTimeout
-from storpool_agent.handlers import connecting, copying, downloads, finding, moving, temporaries
+from storpool_agent.errors import DiskNotFound, EncryptedUnsupported, InvalidCommand, LibvirtTimeout
+from storpool_agent.handlers import connecting, copying, downloads, finding, moving, temporaries, unlocking
 from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy
 from storpool_agent.handlers.sources import whole_sectors
 from storpool_agent.host import Host, Pool
@@ -43,6 +43,8 @@ def to_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedVol
     with temporaries.of(host, attempt):
         with attempt.step("find"):
             volume = finding.volume_or_none(command.volume or "", pool.storpool, _soon())
+            if volume is not None:
+                unlocking.refuse_copying(volume)
             domain = host.domains.find(vm, _soon())
             connecting.refuse_migrating(attempt, vm=domain.uuid)
             old_paths = connecting.paths(volume, host) if volume else []
@@ -89,6 +91,10 @@ def from_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedV
             there = _disk(domain, connecting.paths(volume, host), host) if volume else None
             path = host.secondary.local_path(source.store, source.path)
             disk = None if there else _disk(domain, [path], host)
+        if disk is not None and disk.secret is not None:
+            raise EncryptedUnsupported(
+                f"{path} is an encrypted disk of {domain.name}: its copy would be plain text", vm=domain.uuid, path=path
+            )
         if disk is None and there is None:
             raise DiskNotFound(f"{domain.name} does not run with {path} as a disk", vm=domain.uuid, path=path)
         if volume is None and disk is not None:

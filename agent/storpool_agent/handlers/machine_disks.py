@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains.model import Disk, DiskInDomain, Domain
+from storpool_agent.domains.model import Disk, DiskInDomain, Domain, secret_uuid
 from storpool_agent.errors import AgentError, DiskInUseByVm, DiskNotFound, UnplugPending, VmNotFound, VmNotRunning
-from storpool_agent.handlers import connecting, labelling
+from storpool_agent.handlers import connecting, labelling, unlocking
 from storpool_agent.handlers.connecting import Wish
 from storpool_agent.host import Host
 from storpool_agent.storpool.model import Volume
@@ -28,21 +28,27 @@ def attach(command: AttachDisk, host: Host, attempt: Attempt) -> AttachedDisk:
         domain = host.domains.find(command.vm, deadline)
         _check_state(command, domain)
         connecting.refuse_migrating(attempt, [volume], domain.uuid)
+        passphrase = unlocking.key_of(volume, command.encryption, host)
     attempt.fence(volume.global_id, command.generation)
     with attempt.step("machines"):
         here = _refuse_other_machines(volume, domain, connecting.machines_with(volume, host, deadline))
     wish = Wish(command.mode, generation=command.generation)
     connected = connecting.connect(volume, wish, host, attempt, deadline)
     try:
+        payload_size_bytes = unlocking.prove(volume, connected.device, passphrase, host, attempt)
+        unlocking.give(volume, passphrase, host, attempt, deadline)
         with attempt.step("plug", changes=True) as step:
             disk = _disk(command, volume, domain, connected.device.link)
             plugged = host.domains.plug(domain, disk, deadline)
             if here is not None and (here.live, here.config) == (plugged.live, plugged.config):
                 step.already()
     except AgentError as error:
-        # A machine that may have the disk after all keeps its volume.
-        if connected.attached_now and retry_class(error.code) != "uncertain":
-            connecting.undo_connect(volume, host, attempt)
+        # A machine that may have the disk after all keeps its volume, and what opens it.
+        if retry_class(error.code) != "uncertain":
+            if here is None:
+                unlocking.undo(volume, host, attempt)
+            if connected.attached_now:
+                connecting.undo_connect(volume, host, attempt)
         raise
     labelling.label(volume, command.vm_tags(domain.uuid), host, attempt)
     return AttachedDisk(
@@ -50,6 +56,7 @@ def attach(command: AttachDisk, host: Host, attempt: Attempt) -> AttachedDisk:
         vm=domain.uuid,
         path=plugged.path,
         size_bytes=connected.device.size_bytes,
+        payload_size_bytes=payload_size_bytes,
         target=plugged.target,
         bus=command.bus,
         serial=plugged.serial or "",
@@ -72,6 +79,7 @@ def detach(command: DetachDisk, host: Host, attempt: Attempt) -> DetachedDisk:
     attempt.fence(volume.global_id, command.generation)
     unplugged = domain is not None and _unplug(volume, domain, command.wait_guest_s, host, attempt, deadline)
     detached = connecting.disconnect(volume, host, attempt, Deadline.after(command.timeout_s))
+    unlocking.take_back(volume, host, attempt, Deadline.after(command.timeout_s))
     labelling.unlabel(volume, domain.uuid if domain else command.vm, host, attempt)
     return DetachedDisk(
         global_id=volume.global_id,
@@ -117,6 +125,7 @@ def _disk(command: AttachDisk, volume: Volume, domain: Domain, path: str) -> Dis
         target=command.target,
         iothread=command.iothread,
         iotune=command.iotune,
+        secret=secret_uuid(volume.global_id) if command.encryption else None,
     )
 
 

@@ -7,7 +7,17 @@ from contextlib import ExitStack
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import DiskInUseByVm, InvalidCommand, SecondaryNotAllowed, VolumeNotFound
-from storpool_agent.handlers import copying, downloads, finding, live_migrating, moving, releasing, temporaries, volumes
+from storpool_agent.handlers import (
+    copying,
+    downloads,
+    finding,
+    live_migrating,
+    moving,
+    releasing,
+    temporaries,
+    unlocking,
+    volumes,
+)
 from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy, FileFormat, closed_after
 from storpool_agent.host import Host, Pool
 from storpool_agent.images.model import Image
@@ -88,6 +98,8 @@ def _to_file(command: MigrateVolume, host: Host, attempt: Attempt) -> MigratedVo
             volume = finding.volume_or_none(command.volume or "", pool.storpool, deadline)
             if volume is None and not copy.earlier():
                 raise VolumeNotFound(f"StorPool has no volume {command.volume}", volume=command.volume)
+            if volume is not None:
+                unlocking.refuse_copying(volume)
         copy.acquire(target.store)
         if volume is not None:
             attempt.fence(volume.global_id, command.generation)

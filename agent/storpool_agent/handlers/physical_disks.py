@@ -19,6 +19,7 @@ from storpool_commands.disks import (
     PhysicalDisk,
     VmDisk,
 )
+from storpool_commands.labels import LUKS
 from storpool_commands.references import parse
 
 LOOK_TIMEOUT_S = 30.0
@@ -72,6 +73,7 @@ def look(command: GetPhysicalDisk, host: Host, attempt: Attempt) -> PhysicalDisk
         global_id=volume.global_id,
         name=volume.name,
         snapshot=volume.snapshot,
+        encrypted=LUKS in volume.tags,
         size_bytes=volume.size_bytes,
         template=volume.template,
         tags=dict(volume.tags),

@@ -6,13 +6,23 @@ from collections.abc import Sequence
 
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
+from storpool_agent.devices.model import Device
 from storpool_agent.domains.model import DiskInDomain
-from storpool_agent.errors import DiskInUseByVm, DiskNotFound, GuestNotNotified, SizeChanged, VmBusy, WouldShrink
-from storpool_agent.handlers import connecting
+from storpool_agent.errors import (
+    DiskInUseByVm,
+    DiskNotFound,
+    GuestNotNotified,
+    SizeChanged,
+    VmBusy,
+    VolumeIncomplete,
+    WouldShrink,
+)
+from storpool_agent.handlers import connecting, unlocking
 from storpool_agent.host import Host
+from storpool_agent.images.luks import PAYLOAD_OFFSET_BYTES
 from storpool_agent.storpool.model import Volume, VolumeChange
 from storpool_commands.disks import ResizedVm, ResizedVolume, StorpoolResize
-from storpool_commands.labels import TIER
+from storpool_commands.labels import FORMATTING, LUKS, LUKS1, TIER
 
 
 def resize(command: StorpoolResize, host: Host, attempt: Attempt) -> ResizedVolume:
@@ -29,13 +39,15 @@ def resize(command: StorpoolResize, host: Host, attempt: Attempt) -> ResizedVolu
             step.already()
         else:
             host.storpool.update_volume(volume, change, deadline)
-    device_size_bytes = _wait_for_device(volume, command.new_size_bytes, host, attempt, deadline)
-    told = _tell(command, disks, host, attempt, deadline)
+    device = _wait_for_device(volume, command.new_size_bytes, host, attempt, deadline)
+    header_bytes = _header_bytes(volume, device, host, attempt)
+    told = _tell(command, disks, header_bytes, host, attempt, deadline)
     return ResizedVolume(
         global_id=volume.global_id,
         previous_size_bytes=volume.size_bytes,
         size_bytes=command.new_size_bytes,
-        device_size_bytes=device_size_bytes,
+        payload_size_bytes=command.new_size_bytes - header_bytes if header_bytes else None,
+        device_size_bytes=device.size_bytes if device else None,
         vms=told,
     )
 
@@ -57,6 +69,11 @@ def _check(command: StorpoolResize, volume: Volume, disks: Sequence[DiskInDomain
     size, new = volume.size_bytes, command.new_size_bytes
     if size == new:
         return
+    if volume.tags.get(LUKS) == FORMATTING:
+        raise VolumeIncomplete(
+            f"volume {volume.global_id} is being formatted by encryptVolume; wait for its reply",
+            volume=volume.global_id,
+        )
     if command.notify_only or (command.expected_size_bytes is not None and command.expected_size_bytes != size):
         expected = new if command.notify_only else command.expected_size_bytes
         raise SizeChanged(
@@ -66,6 +83,10 @@ def _check(command: StorpoolResize, volume: Volume, disks: Sequence[DiskInDomain
         )
     if new > size:
         return
+    if LUKS in volume.tags and new <= PAYLOAD_OFFSET_BYTES:
+        raise WouldShrink(
+            f"volume {volume.global_id} is encrypted: {new} bytes are less than its header has", volume=volume.global_id
+        )
     if not command.shrink_ok:
         raise WouldShrink(
             f"volume {volume.global_id} has {size} bytes, {new} would cut off its end; "
@@ -95,20 +116,41 @@ def _change(command: StorpoolResize, volume: Volume) -> VolumeChange | None:
     )
 
 
-def _wait_for_device(volume: Volume, size_bytes: int, host: Host, attempt: Attempt, deadline: Deadline) -> int | None:
-    """The device's size, None when the volume is not attached here."""
+def _wait_for_device(
+    volume: Volume, size_bytes: int, host: Host, attempt: Attempt, deadline: Deadline
+) -> Device | None:
+    """The device, None when the volume is not attached here."""
     with attempt.step("device") as step:
         if host.devices.look(volume.global_id) is None:
             step.already()
             return None
         host.storpool.wait_for_client(deadline)
-        return host.devices.wait_size(volume.global_id, size_bytes, deadline).size_bytes
+        return host.devices.wait_size(volume.global_id, size_bytes, deadline)
+
+
+def _header_bytes(volume: Volume, device: Device | None, host: Host, attempt: Attempt) -> int:
+    """What an encrypted volume has before the disk that machines see; 0 for one that is not encrypted."""
+    if LUKS not in volume.tags:
+        return 0
+    if device is None or attempt.plans or volume.tags[LUKS] != LUKS1:
+        return PAYLOAD_OFFSET_BYTES
+    with attempt.step("header"):
+        return unlocking.payload_offset(volume, device, host, attempt)
 
 
 def _tell(
-    command: StorpoolResize, disks: Sequence[DiskInDomain], host: Host, attempt: Attempt, deadline: Deadline
+    command: StorpoolResize,
+    disks: Sequence[DiskInDomain],
+    header_bytes: int,
+    host: Host,
+    attempt: Attempt,
+    deadline: Deadline,
 ) -> list[ResizedVm]:
-    """Tell every running machine, also after one could not be told. Raises GuestNotNotified naming those."""
+    """Tell every running machine, also after one could not be told. Raises GuestNotNotified naming those.
+
+    QEMU counts an encrypted disk without its header, and is told so. One that a machine has without having it opened is
+    a disk with a header on it.
+    """
     told: list[ResizedVm] = []
     deaf: list[str] = []
     with attempt.step("guest", changes=True) as step:
@@ -116,7 +158,8 @@ def _tell(
             if not disk.live:
                 continue
             try:
-                size = host.domains.resize(disk, command.new_size_bytes, deadline)
+                wanted = command.new_size_bytes - (header_bytes if disk.secret is not None else 0)
+                size = host.domains.resize(disk, wanted, deadline)
             except (GuestNotNotified, VmBusy) as error:
                 deaf.append(f"{disk.domain.name} ({error})")
                 continue

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import AgentError, RevertIncomplete, StorPoolBadAnswer, VolumeNotFound, WouldShrink
-from storpool_agent.handlers import connecting, finding, releasing
+from storpool_agent.handlers import connecting, finding, releasing, unlocking
 from storpool_agent.host import Host, StorPool
 from storpool_agent.storpool.model import NewSnapshot, Volume, VolumeChange
 from storpool_commands.errors import retry_class
@@ -54,6 +54,7 @@ def revert(command: RevertSnapshot, host: Host, attempt: Attempt) -> RevertedVol
                 "name the volume by its global id",
                 volume=command.volume,
             )
+        unlocking.refuse_mixing(volume, snapshot)
         if snapshot.size_bytes > volume.size_bytes and not command.revert_size:
             raise WouldShrink(
                 f"snapshot {snapshot.global_id} has {snapshot.size_bytes} bytes, volume {volume.global_id} only "

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
-from storpool_agent.handlers import backups, downloads, temporaries
+from storpool_agent.handlers import backups, downloads, temporaries, unlocking
 from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy, FileFormat, Stored, Verified
 from storpool_agent.host import Host, Pool
 from storpool_agent.storpool.model import NewSnapshot, NewVolume, Volume
@@ -53,6 +53,8 @@ def from_volume(command: CreateTemplateFromVolume, host: Host, attempt: Attempt)
     with temporaries.of(host, attempt):
         with attempt.step("find"):
             volume = pool.storpool.volume(parse(command.volume), deadline)
+            if command.target is not None:
+                unlocking.refuse_copying(volume)
         snapshot = _snapshot(volume, command, pool, attempt, deadline)
         file = _to_secondary(Copy(command, host, attempt), snapshot, command)
         _keep(snapshot, pool, attempt, file)
@@ -72,6 +74,8 @@ def from_snapshot(command: CreateTemplateFromSnapshot, host: Host, attempt: Atte
         else:
             with attempt.step("find"):
                 origin = pool.storpool.snapshot(parse(command.snapshot or ""), deadline)
+                if command.target is not None:
+                    unlocking.refuse_copying(origin)
             snapshot = _child(origin, command, copy, pool, deadline)
         file = _to_secondary(copy, snapshot, command)
         _keep(snapshot, pool, attempt, file)

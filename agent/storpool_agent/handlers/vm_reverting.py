@@ -21,7 +21,7 @@ from storpool_agent.errors import (
     VolumeNotFound,
     WouldShrink,
 )
-from storpool_agent.handlers import connecting, finding, releasing
+from storpool_agent.handlers import connecting, finding, releasing, unlocking
 from storpool_agent.host import Host, StorPool
 from storpool_agent.storpool.model import NewSnapshot, Volume, VolumeChange
 from storpool_commands.errors import retry_class
@@ -105,6 +105,7 @@ def _find(pair: VolumeAndSnapshot, storpool: StorPool, attempt: Attempt, deadlin
             "volume by its global id",
             volume=pair.volume,
         )
+    unlocking.refuse_mixing(volume, snapshot)
     if snapshot.size_bytes > volume.size_bytes:
         raise WouldShrink(
             f"snapshot {snapshot.global_id} has {snapshot.size_bytes} bytes, volume {volume.global_id} only "

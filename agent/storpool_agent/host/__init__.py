@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from storpool_agent.host.devices import Devices
 from storpool_agent.host.domains import Domains
 from storpool_agent.host.images import Images
+from storpool_agent.host.keys import Keys
 from storpool_agent.host.pools import Pool, Pools
 from storpool_agent.host.secondary import Secondary
 from storpool_agent.host.storpool import StorPool
 
-__all__ = ["Devices", "Domains", "Host", "Images", "Pool", "Pools", "Secondary", "StorPool"]
+__all__ = ["Devices", "Domains", "Host", "Images", "Keys", "Pool", "Pools", "Secondary", "StorPool"]
 
 
 @dataclass(frozen=True)
@@ -30,5 +31,6 @@ class Host:
     pools: Pools
     images: Images
     secondary: Secondary
+    keys: Keys
     cluster_id: str | None = None
     """SP_CLUSTER_ID of the host's settings."""

@@ -5,6 +5,8 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from pydantic import SecretBytes
+
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import (
     Disk,
@@ -162,6 +164,17 @@ class Domains(Protocol):
 
     def remove(self, vm: str, deadline: Deadline, *, peer: str | None = None) -> None:
         """End a machine that stands still, and forget its configuration. Raises MigrationUnknown when it runs."""
+
+    def set_secret(self, global_id: str, path: str, passphrase: SecretBytes, deadline: Deadline) -> None:
+        """Let libvirt open an encrypted volume until `forget_secret`, or the restart of its daemon.
+
+        `path` is the volume's link. Again is a success. Another passphrase replaces the one before, so it has to be
+        known to be right (handlers.unlocking): libvirt itself finds out when a machine starts.
+        """
+        ...
+
+    def forget_secret(self, global_id: str, deadline: Deadline) -> None:
+        """None such is a success. A machine that runs with the disk goes on; it cannot be started again without."""
         ...
 
     def versions(self, deadline: Deadline) -> tuple[str, str]:

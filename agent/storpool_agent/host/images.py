@@ -61,3 +61,18 @@ class Images(Protocol):
         ImageNotFound, DownloadFailed, ImageTooLarge, ScratchFull.
         """
         ...
+
+    def read(self, image: Image, offset: int, length: int, task: Task) -> bytes:
+        """A few bytes (16 MiB at most) as they are on the device, whatever is in them; fewer at its end."""
+        ...
+
+    def encrypt(self, image: Image, task: Task) -> None:
+        """Write a LUKS header that the image's passphrase (`luks`) opens onto the device, and flush it.
+
+        Whatever the device has in its first 2,068,480 bytes is lost, and what is behind reads as noise from then on.
+        """
+        ...
+
+    def unlock(self, image: Image, task: Task) -> None:
+        """Try the image's passphrase on its header, also while a machine has it open. Raises WrongKey."""
+        ...

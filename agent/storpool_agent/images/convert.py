@@ -22,18 +22,15 @@ from collections.abc import Callable
 from storpool_agent.errors import CopyFailed
 from storpool_agent.images import blame, nodes
 from storpool_agent.images.child import Command, ToolFailed, run
+from storpool_agent.images.flushing import SHORT_S, flush
 from storpool_agent.images.launch import Limits
 from storpool_agent.images.model import Image, Task
-from storpool_agent.images.sizes import device_size, virtual_size
+from storpool_agent.images.sizes import room, virtual_size
 
 LIMITS = Limits(address_space_bytes=8 << 30)
 """Touched are some 40 MiB: of a qcow2's tables at most 32 MiB are cached, whatever its size. But up to 64 threads
 reserve 8 MiB of stack and, on a host with many cores, 64 MiB of heap each: 5 GiB in all. A thread that gets no stack is
 an abort of qemu-img's."""
-SHORT_S = 600.0
-"""For making a file and for flushing it: neither has much to do, and the storage may be busy."""
-FLUSH = ("dd", "if=/dev/null", "conv=notrunc,fsync", "status=none")
-"""Writes nothing, and then calls fsync on its stdout."""
 
 _PROGRESS = re.compile(r"\((\d+(?:\.\d+)?)/100%\)")
 _HARMLESS = re.compile(r"qemu-img: warning: [^;]*(; |$)")
@@ -47,13 +44,13 @@ def convert(source: Image, target: Image, task: Task, *, zeroed: bool = False, c
     """
     size_bytes = virtual_size(source, task)
     if target.device:
-        _large_enough(source, target, size_bytes)
+        _large_enough(source, target, size_bytes, task)
     command = _command(source, target, task, zeroed=zeroed or not target.device, compress=compress)
     try:
         if not target.device:
             _create(target, size_bytes, task, compress=compress)
         _copy(command, size_bytes, task)
-        _flush(target, task)
+        flush(target, task)
     except ToolFailed as failed:
         raise blame.of_copying(failed, source, target) from failed
     task.report(size_bytes, size_bytes)
@@ -63,13 +60,13 @@ def create(image: Image, size_bytes: int, task: Task) -> None:
     """See Images.create."""
     try:
         _create(image, size_bytes, task, compress=False)
-        _flush(image, task)
+        flush(image, task)
     except ToolFailed as failed:
         raise blame.of_making(failed, image) from failed
 
 
-def _large_enough(source: Image, target: Image, size_bytes: int) -> None:
-    room_bytes = device_size(target)
+def _large_enough(source: Image, target: Image, size_bytes: int, task: Task) -> None:
+    room_bytes = room(target, task)
     if room_bytes < size_bytes:
         raise CopyFailed(
             f"the disk in {source.name} has {size_bytes} bytes, {target.name} only {room_bytes}; nothing was written",
@@ -102,7 +99,7 @@ def _command(source: Image, target: Image, task: Task, *, zeroed: bool, compress
     limited = task.bandwidth_bytes_s is not None
     throttle = f"throttle-group,id={nodes.THROTTLE_GROUP},x-bps-write={task.bandwidth_bytes_s}"
     argv = (
-        *("qemu-img", "convert", "-p", "-n"),
+        *("qemu-img", "convert", "-p", "-n", *nodes.objects(source, target)),
         *("-T", nodes.cache(source, writing=False), "-t", nodes.cache(target, writing=True)),
         *(("-W",) if target.format == "raw" else ()),
         *(("-c",) if compress else ()),
@@ -110,7 +107,7 @@ def _command(source: Image, target: Image, task: Task, *, zeroed: bool, compress
         *(("--object", throttle) if limited else ()),
         *("--target-image-opts", nodes.source(source), nodes.target(target, limited=limited)),
     )
-    files = {source.descriptor: source.name, target.descriptor: target.name}
+    files = {**nodes.files(source), **nodes.files(target)}
     return Command(argv, f"copying {source.name} to {target.name}", files=files, limits=LIMITS)
 
 
@@ -131,17 +128,3 @@ def _reporter(size_bytes: int, report: Callable[[int, int | None], None]) -> Cal
             report(min(int(size_bytes * float(found[1]) / 100), size_bytes), size_bytes)
 
     return hear
-
-
-def _flush(target: Image, task: Task) -> None:
-    """Through the descriptor that was open while the file was written: an error of any earlier flush, which QEMU
-    ignores when it closes a file, is told to it as well (errseq_t). In a child, since it may take, or hang."""
-    run(
-        Command(
-            FLUSH,
-            f"flushing {target.name}",
-            output=target.descriptor,
-            timeout_s=SHORT_S,
-        ),
-        task,
-    )

@@ -25,9 +25,9 @@ LIMITS = Limits(address_space_bytes=8 << 30)
 
 def block_hash(image: Image, size_bytes: int, task: Task) -> str:
     """See Images.block_hash. Raises CopyFailed when the image ends before `size_bytes`."""
-    node = nodes.source(image) if image.format == "qcow2" else ""
+    node = nodes.source(image) if image.format == "qcow2" or image.luks is not None else ""
     limit = str(task.bandwidth_bytes_s or 0)
-    digest = _run("blocks", image, task, str(size_bytes), limit, node, total_bytes=size_bytes)
+    digest = _run("blocks", image, task, str(size_bytes), limit, node, _key(image), total_bytes=size_bytes)
     return f"sha256-1m:{digest}"
 
 
@@ -44,7 +44,7 @@ def _run(module: str, image: Image, task: Task, *arguments: str, total_bytes: in
     command = Command(
         (*program, str(image.descriptor), access, *arguments),
         f"reading {image.name}",
-        files={image.descriptor: image.name},
+        files=nodes.files(image),
         limits=LIMITS,
         directory=PACKAGES,
     )
@@ -54,6 +54,10 @@ def _run(module: str, image: Image, task: Task, *arguments: str, total_bytes: in
     except ToolFailed as failed:
         raise blame.of_reading(failed, image) from failed
     return answer.digest
+
+
+def _key(image: Image) -> str:
+    return "" if image.luks is None else str(image.luks)
 
 
 class _Answer:

@@ -23,6 +23,8 @@ class Image:
     """A block device; else a regular file."""
     virtual_size_bytes: int | None = None
     """Of the disk in it, when it has been looked into (Images.inspect)."""
+    luks: int | None = None
+    """The descriptor of a passphrase (luks.sealed): then the disk in it is the one that is encrypted in it."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ import os
 from storpool_agent.images.model import Image
 
 THROTTLE_GROUP = "limit"
+KEY = "key"
+"""The object that holds a passphrase. A command has one at most."""
 
 
 def path(image: Image) -> str:
@@ -23,9 +25,11 @@ def path(image: Image) -> str:
 def source(image: Image) -> str:
     """Whatever its header says of a backing file, none is opened: what is not in the image itself reads as zeroes."""
     node: dict[str, object] = {
-        "driver": image.format,
+        "driver": _driver(image),
         "file": {"driver": _protocol(image), "filename": path(image)},
     }
+    if image.luks is not None:
+        node["key-secret"] = KEY
     if image.format == "qcow2":
         node["backing"] = None
     return f"json:{json.dumps(node, separators=(',', ':'))}"
@@ -33,13 +37,27 @@ def source(image: Image) -> str:
 
 def target(image: Image, *, limited: bool) -> str:
     """With `limited`, what is written to the file itself goes through THROTTLE_GROUP."""
-    options: dict[str, str] = {"driver": image.format}
+    options: dict[str, str] = {"driver": _driver(image)}
+    if image.luks is not None:
+        options["key-secret"] = KEY
     below = "file."
     if limited:
         options |= {"file.driver": "throttle", "file.throttle-group": THROTTLE_GROUP}
         below = "file.file."
     options |= {f"{below}driver": _protocol(image), f"{below}filename": path(image)}
     return ",".join(f"{name}={value}" for name, value in options.items())
+
+
+def objects(*images: Image) -> tuple[str, ...]:
+    """What a command needs besides, to open those of the images that are encrypted."""
+    keys = [image.luks for image in images if image.luks is not None]
+    return tuple(word for key in keys for word in ("--object", f"secret,id={KEY},format=raw,file=/proc/self/fd/{key}"))
+
+
+def files(image: Image) -> dict[int, str]:
+    """The descriptors that a command has to inherit, and what messages call them."""
+    key = {} if image.luks is None else {image.luks: "the passphrase"}
+    return {image.descriptor: image.name, **key}
 
 
 def cache(image: Image, *, writing: bool) -> str:
@@ -62,3 +80,7 @@ def direct(image: Image, *, writing: bool = False) -> bool:
 
 def _protocol(image: Image) -> str:
     return "host_device" if image.device else "file"
+
+
+def _driver(image: Image) -> str:
+    return image.format if image.luks is None else "luks"

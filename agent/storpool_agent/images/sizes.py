@@ -13,9 +13,12 @@ from storpool_agent.images import blame, nodes
 from storpool_agent.images.child import Command, ToolFailed, output
 from storpool_agent.images.launch import Limits
 from storpool_agent.images.model import Image, Task
+from storpool_agent.images.reading import read
 
 SECTOR_BYTES = 512
 BLKGETSIZE64 = 0x80081272
+LUKS_PAYLOAD_OFFSET_AT = 104
+"""In a LUKS1 header, in sectors; see `luks.parse`."""
 INFO_LIMITS = Limits(address_space_bytes=1 << 30, cpu_s=60)
 """What cinder allows it (image_conversion_cpu_limit): a header that takes more is meant to do harm."""
 INFO_TIMEOUT_S = 60.0
@@ -30,7 +33,7 @@ def virtual_size(image: Image, task: Task) -> int:
     Raises ImageRefused for a qcow2 that refers to another file, as well as `child.run` does.
     """
     if image.device:
-        return device_size(image)
+        return room(image, task)
     if image.format == "raw":
         return -(-_length(image) // SECTOR_BYTES) * SECTOR_BYTES
     if image.virtual_size_bytes is not None:
@@ -41,6 +44,15 @@ def virtual_size(image: Image, task: Task) -> int:
             f"{image.name} refers to another file; only an image that is complete is read", file=image.name
         )
     return int(info["virtual-size"])
+
+
+def room(image: Image, task: Task) -> int:
+    """Of a device: how large a disk has room in it. Of an encrypted one that is what is behind its header."""
+    size_bytes = device_size(image)
+    if image.luks is None:
+        return size_bytes
+    offset = int.from_bytes(read(image, LUKS_PAYLOAD_OFFSET_AT, 4, task), "big")
+    return max(0, size_bytes - offset * SECTOR_BYTES)
 
 
 def device_size(image: Image) -> int:

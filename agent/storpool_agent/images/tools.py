@@ -5,7 +5,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from storpool_agent.images import convert, fetching, hashing, inspection, unpacking
+from storpool_agent.images import convert, fetching, hashing, inspection, luks, reading, unpacking
 from storpool_agent.images.fetching import Origins
 from storpool_agent.images.model import Image, Look, Task
 from storpool_commands.images import Compression
@@ -14,9 +14,16 @@ from storpool_commands.images import Compression
 class ImageTools:
     """Without state: any thread may call any method, several at a time."""
 
-    def __init__(self, allowed_hosts: Sequence[str] = (), authorities: Path | None = None) -> None:
+    def __init__(
+        self,
+        allowed_hosts: Sequence[str] = (),
+        authorities: Path | None = None,
+        iteration_ms: int = luks.ITERATION_MS,
+    ) -> None:
         """`allowed_hosts`: names, addresses and networks that downloads may come from though they are not public.
-        `authorities`: a file of certificates that sign those of web servers; default: the system's."""
+        `authorities`: a file of certificates that sign those of web servers; default: the system's.
+        `iteration_ms`: how long it is to take to try a passphrase of what is formatted."""
+        self._iteration_ms = iteration_ms
         self._origins = Origins(allowed_hosts, authorities)
 
     def inspect(self, image: Image, task: Task, *, max_size_bytes: int) -> Look:
@@ -41,3 +48,12 @@ class ImageTools:
 
     def fetch(self, url: str, target: int, task: Task, *, max_bytes: int) -> None:
         fetching.fetch(url, target, task, max_bytes=max_bytes, origins=self._origins)
+
+    def read(self, image: Image, offset: int, length: int, task: Task) -> bytes:
+        return reading.read(image, offset, length, task)
+
+    def encrypt(self, image: Image, task: Task) -> None:
+        luks.encrypt(image, task, self._iteration_ms)
+
+    def unlock(self, image: Image, task: Task) -> None:
+        luks.unlock(image, task)

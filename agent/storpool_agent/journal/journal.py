@@ -88,7 +88,9 @@ class Journal:
     def accept(self, arrivals: Sequence[Arrival]) -> list[tuple[Verdict, Outgoing | None]]:
         """Store what is new, in one commit. The reply of a finished request is put out again for whoever asks."""
         now = time()
-        return self._database.write(lambda db: [_accept(db, self._host, arrival, now) for arrival in arrivals])
+        digests = [_digest(arrival) for arrival in arrivals]
+        pairs = list(zip(arrivals, digests, strict=True))
+        return self._database.write(lambda db: [_accept(db, self._host, *pair, now) for pair in pairs])
 
     def start(self, request_id: str) -> int:
         """Note that the request is being run; returns the number of this attempt, 1 for the first."""
@@ -233,8 +235,20 @@ class Journal:
         return int(row[0]) if row else 0
 
 
-def _accept(db: sqlite3.Connection, host: str, arrival: Arrival, now: float) -> tuple[Verdict, Outgoing | None]:
-    digest = hashlib.sha256(arrival.body).digest()
+def _digest(arrival: Arrival) -> bytes:
+    """What a request with the same id is compared by.
+
+    With a secret in it a slow one: of the rest everything is in the journal, and a passphrase that somebody chose could
+    be found by trying.
+    """
+    if arrival.kept is None or arrival.kept == arrival.body:
+        return hashlib.sha256(arrival.body).digest()
+    return hashlib.scrypt(arrival.body, salt=arrival.id.encode(), n=1 << 14, r=8, p=1, dklen=32)  # 16 MiB, 50 ms
+
+
+def _accept(
+    db: sqlite3.Connection, host: str, arrival: Arrival, digest: bytes, now: float
+) -> tuple[Verdict, Outgoing | None]:
     kept = arrival.body if arrival.kept is None else arrival.kept
     added = db.execute(
         "INSERT INTO command (id, digest, request, name, publisher, reply_to, received_at, shared, state)"

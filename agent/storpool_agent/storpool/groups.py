@@ -11,7 +11,7 @@ from storpool_agent.storpool import lookups, origins, queries, refusals
 from storpool_agent.storpool import volumes as objects
 from storpool_agent.storpool.answers import TakenOfGroup
 from storpool_agent.storpool.api import Api
-from storpool_agent.storpool.model import NewSnapshot, Volume
+from storpool_agent.storpool.model import NewSnapshot, Volume, inherited
 from storpool_agent.storpool.once import once
 from storpool_agent.storpool.refusals import NO_SUCH_OBJECT, Refusal
 from storpool_commands.labels import OPERATION
@@ -60,7 +60,7 @@ def _matched(
                 query="MultiCluster/VolumesGroupSnapshot",
                 volume=volume.global_id,
             )
-        found.append(_snapshot(volume, of_it[0], tags))
+        found.append(_snapshot(volume, of_it[0], {**inherited(volume), **tags}))
     return tuple(found)
 
 

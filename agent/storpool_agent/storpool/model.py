@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from storpool_commands.disks import Mode
+from storpool_commands.labels import LUKS
 from storpool_commands.references import Reference
 
 
@@ -43,6 +44,11 @@ class Attachment:
     snapshot: bool = False
 
 
+def inherited(origin: Volume | None) -> dict[str, str]:
+    """The tags that whatever is made of a volume or snapshot has, too. StorPool itself copies none."""
+    return {} if origin is None or LUKS not in origin.tags else {LUKS: origin.tags[LUKS]}
+
+
 @dataclass(frozen=True)
 class NewVolume:
     """A volume that is to be made."""
@@ -61,6 +67,11 @@ class NewVolume:
     iops: int | None = None
     bandwidth_kib_sec: int | None = None
 
+    @property
+    def all_tags(self) -> dict[str, str]:
+        """With those that come with what it is a copy of."""
+        return {**inherited(self.parent or self.base_on), **self.tags}
+
 
 @dataclass(frozen=True)
 class NewSnapshot:
@@ -69,6 +80,10 @@ class NewSnapshot:
     name: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     delete_after_s: int | None = None
+
+    def tags_of(self, volume: Volume) -> dict[str, str]:
+        """With those that come with the volume that it is taken of."""
+        return {**inherited(volume), **self.tags}
 
 
 @dataclass(frozen=True)

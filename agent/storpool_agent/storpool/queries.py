@@ -20,7 +20,7 @@ from storpool_agent.storpool.answers import (
     VolumeAnswer,
 )
 from storpool_agent.storpool.api import Query
-from storpool_agent.storpool.model import NewSnapshot, NewVolume, Volume, VolumeChange
+from storpool_agent.storpool.model import NewSnapshot, NewVolume, Volume, VolumeChange, inherited
 from storpool_agent.storpool.requests import (
     OfGroup,
     Reassigned,
@@ -107,7 +107,8 @@ def snapshot(volume: Volume, wanted: NewSnapshot, tags: dict[str, str]) -> Query
 
 
 def group_snapshot(volumes: Sequence[Volume], tags: dict[str, str]) -> Query[GroupTakenAnswer]:
-    body = VolumesGroupSnapshot(volumes=tuple(OfGroup(volume=str(each.reference)) for each in volumes), tags=tags)
+    each_of = (OfGroup(volume=str(each.reference), tags=inherited(each) or None) for each in volumes)
+    body = VolumesGroupSnapshot(volumes=tuple(each_of), tags=tags)
     return Query("POST", "MultiCluster/VolumesGroupSnapshot", _GROUP_TAKEN, body=body, repeatable=False)
 
 

@@ -98,6 +98,8 @@ class VolumeSnapshot(RequestModel):
 
 class OfGroup(RequestModel):
     volume: str
+    tags: dict[str, str] | None = None
+    """Of this one's snapshot, besides those of all."""
 
 
 class VolumesGroupSnapshot(RequestModel):

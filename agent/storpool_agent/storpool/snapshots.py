@@ -32,7 +32,7 @@ def take(
 
 
 def _take(api: Api, volume: Volume, wanted: NewSnapshot, operation: str, deadline: Deadline) -> Reference:
-    tags = {**wanted.tags, OPERATION: operation}
+    tags = {**wanted.tags_of(volume), OPERATION: operation}
     try:
         return Reference("id", api.call(queries.snapshot(volume, wanted, tags), deadline).snapshot_global_id)
     except Refusal as refusal:

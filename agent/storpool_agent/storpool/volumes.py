@@ -50,7 +50,7 @@ def delete(api: Api, volume: Volume, deadline: Deadline) -> None:
 
 
 def _create(api: Api, wanted: NewVolume, operation: str, deadline: Deadline) -> Reference:
-    tags = {**wanted.tags, OPERATION: operation}
+    tags = {**wanted.all_tags, OPERATION: operation}
     try:
         return Reference("id", api.call(queries.create(wanted, tags), deadline).global_id)
     except Refusal as refusal:

@@ -3,8 +3,8 @@
 """A command whose agent is killed while it runs it, and whose sender gets the one reply from the next agent."""
 
 import sqlite3
-import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
@@ -42,11 +42,10 @@ def _sent(stack: Stack, command: Any, *, crash_at: str | None = None) -> Generat
     answer: list[Any] = []
     stack.agent.start(crash_at=crash_at)
     try:
-        sender = threading.Thread(target=lambda: answer.append(stack.call(command, request_id=request_id)))
-        sender.start()
-        yield answer
-        sender.join(REPLY_TIMEOUT_S)
-        assert answer, f"no reply to {command}"
+        with ThreadPoolExecutor(1, "sender") as sender:
+            reply = sender.submit(stack.call, command, request_id=request_id)
+            yield answer
+            answer.append(reply.result(REPLY_TIMEOUT_S))
         assert_one_reply(stack, request_id)
     finally:
         stack.agent.stop()

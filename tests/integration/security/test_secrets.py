@@ -19,6 +19,7 @@ import pytest
 
 from agent_process import Stack, running_stack
 from devcluster_process import DevclusterProcess, running_devcluster
+from guest import Guest
 from onlooker import watching
 from rabbit import rabbitmqctl, vhost_of
 from raw_client import RawClient, Received, raw_client
@@ -27,6 +28,7 @@ from storpool_commands import topology
 
 MIB = 1 << 20
 WAIT_S = 30.0
+RUNNING_MACHINES = Path("/run/libvirt/qemu")
 SLOW_BYTES_S = 8 * MIB
 """A copy takes 2 s: its children are there to be seen."""
 
@@ -35,8 +37,8 @@ def canary(name: str) -> str:
     return f"canary-{name}-{uuid4().hex[:12]}"
 
 
-BROKER, REFUSED, POOL, FIXED, WRONG, GARBLED, IN_URL = map(
-    canary, ("broker", "refused", "pool", "fixed", "wrong", "garbled", "url")
+BROKER, REFUSED, POOL, FIXED, WRONG, GARBLED, IN_URL, IN_FILE, INLINE = map(
+    canary, ("broker", "refused", "pool", "fixed", "wrong", "garbled", "url", "file", "inline")
 )
 
 
@@ -47,16 +49,19 @@ class Scene:
     stack: Stack
     raw: RawClient
     other: DevclusterProcess
+    machine: Guest
     events: list[bytes] = field(default_factory=list[bytes])
     readable: list[Received] = field(default_factory=list[Received])
     """Dead letters of what was a request."""
     garbled: list[Received] = field(default_factory=list[Received])
     """Those of what was none: as it came."""
     processes: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    machines: list[bytes] = field(default_factory=list[bytes])
+    """The machine as libvirt describes it with its disks; arguments and environment of its QEMU."""
 
     @property
     def secrets(self) -> list[str]:
-        return [BROKER, REFUSED, POOL, FIXED, WRONG, GARBLED, IN_URL, self.stack.storpool.token]
+        return [BROKER, REFUSED, POOL, FIXED, WRONG, GARBLED, IN_URL, IN_FILE, INLINE, self.stack.storpool.token]
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +75,17 @@ def scene(run_directory: object, services: None, tmp_path_factory: pytest.TempPa
         "amqp": {"url": f"amqp://{user}@127.0.0.1:5672", "password_file": secret(directory / "password", BROKER)},
         "pools.fixed": {"api": "127.0.0.1:1", "token_file": secret(directory / "fixed", FIXED), "template": "none"},
         "secondary": {"directories": [str(directory)]},
+        "encryption": {"key_directory": str(directory), "iteration_ms": 100},
     }
     try:
         with running_devcluster({1: None}, options=options, token=POOL) as other:
-            with running_stack(start=False, **settings) as stack, raw_client(stack.amqp_url) as raw:
+            with (
+                running_stack(start=False, **settings) as stack,
+                raw_client(stack.amqp_url) as raw,
+                Guest() as machine,
+            ):
                 rabbitmqctl("set_permissions", "--vhost", vhost_of(stack.amqp_url), user, ".*", ".*", ".*")
-                yield played(Scene(stack, raw, other), directory)
+                yield played(Scene(stack, raw, other, machine), directory)
     finally:
         rabbitmqctl("delete_user", user)
 
@@ -93,6 +103,7 @@ def played(scene: Scene, directory: Path) -> Scene:
     with watching(scene.stack.agent.pid) as onlooker:
         pools(scene)
         copies(scene, directory)
+        encryption(scene, directory)
         nonsense(scene)
         scene.raw.settle()
     scene.processes = onlooker.seen
@@ -160,6 +171,35 @@ def copies(scene: Scene, directory: Path) -> None:
     assert (
         raw.reply(raw.ask({"command": "downloadVolume", "source": missing, "template": "dev"}))["status"] == "failure"
     )
+
+
+def encryption(scene: Scene, directory: Path) -> None:
+    """Volumes that are formatted, filled and attached, with keys in a file and in the command; keys that are wrong."""
+    raw, vm = scene.raw, scene.machine.uuid
+    secret(directory / "disk-key", IN_FILE)
+    taken = raw.reply(raw.ask({"command": "createVolume", "sizeBytes": MIB, "template": "dev"}))
+    taken = raw.reply(raw.ask({"command": "takeSnapshot", "volume": f"~{taken['result']['globalId']}"}))
+    template = {"sourceSnapshot": f"~{taken['result']['globalId']}"}
+    for key, wrong, further in (
+        ({"file": "disk-key"}, {"secret": INLINE}, template),
+        ({"secret": INLINE}, {"file": "disk-key"}, {}),
+    ):
+        new = {"command": "createVolume", "sizeBytes": 2 * MIB, "template": "dev", "encrypted": True}
+        volume = f"~{raw.reply(raw.ask(new))['result']['globalId']}"
+        encrypt = {"command": "encryptVolume", "volume": volume, "key": key, **further}
+        done = raw.reply(raw.ask(encrypt, progress=True))
+        assert done["status"] == "success", done
+        attach = {"command": "attachDisk", "vm": vm, "volume": volume}
+        refused = raw.reply(raw.ask({**attach, "encryption": {"key": wrong}}))
+        assert refused["code"] == "wrong-key", refused
+        attached = raw.reply(raw.ask({**attach, "encryption": {"key": key}}))
+        assert attached["status"] == "success", attached
+        scene.machines.append(scene.machine.domain.XMLDesc().encode())
+        scene.machine.wait_for_disk(volume[1:])
+        detached = raw.reply(raw.ask({"command": "detachDisk", "vm": vm, "volume": volume}))
+        assert detached["status"] == "success", detached
+    pid = (RUNNING_MACHINES / f"{scene.machine.name}.pid").read_text().strip()
+    scene.machines += [Path(f"/proc/{pid}/{place}").read_bytes() for place in ("cmdline", "environ")]
 
 
 def nonsense(scene: Scene) -> None:
@@ -257,6 +297,12 @@ def test_the_state_has_one_place_for_tokens(scene: Scene) -> None:
 def test_the_state_is_for_its_owner_alone(scene: Scene) -> None:
     places = [scene.stack.agent.state_dir, *scene.stack.agent.state_dir.rglob("*")]
     assert {oct(stat.S_IMODE(place.stat().st_mode) & 0o077) for place in places} == {"0o0"}
+
+
+def test_neither_qemu_nor_libvirts_description_of_the_machine_has_one(scene: Scene) -> None:
+    assert [b"<encryption format='luks'" in text for text in scene.machines] == [True, True, False, False]
+    assert scene.machine.name.encode() in scene.machines[2]
+    assert found(scene, *scene.machines) == []
 
 
 def test_no_process_shows_one(scene: Scene) -> None:

@@ -4,12 +4,14 @@
 
 import json
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_mock import MockerFixture
 
+from storpool_agent import secrecy
 from storpool_agent.errors import JournalUnavailable
 from storpool_agent.journal.journal import Journal
 from storpool_commands.envelope import AnyRequest
@@ -104,6 +106,11 @@ def test_the_same_id_with_another_body_is_refused(desk: Desk) -> None:
     assert len(desk.submitted) == 1
 
 
+KEY = {"secret": "canary4712"}
+ENCRYPT = {"command": "encryptVolume", "volume": "~d.n.a1", "key": KEY}
+ATTACH = {"command": "attachDisk", "volume": "~d.n.a1", "vm": "vm-1", "encryption": {"key": KEY}}
+
+
 def test_a_secret_is_run_and_not_stored(desk: Desk, tmp_path: Path) -> None:
     body = request(body=ADD, progress=True)
     desk.receive(delivery(body))
@@ -117,6 +124,19 @@ def test_a_secret_is_run_and_not_stored(desk: Desk, tmp_path: Path) -> None:
     kept = b"".join(file.read_bytes() for file in tmp_path.glob("journal.db*"))
     assert body["id"].encode() in kept
     assert b"canary4711" not in kept
+    assert sha256(json.dumps(body).encode()).digest() not in kept, "by which it could be guessed fast"
+
+
+@pytest.mark.parametrize("command", [ENCRYPT, ATTACH], ids=["encryptVolume", "attachDisk"])
+def test_a_passphrase_deep_in_a_command_is_not_stored_either(
+    desk: Desk, tmp_path: Path, command: dict[str, Any]
+) -> None:
+    desk.receive(delivery(request(body=command)))
+    (submitted,), (stored,) = desk.submitted, desk.journal.unfinished()
+    assert secrecy.has_secret(submitted.body)
+    assert "canary4712" in submitted.model_dump_json(by_alias=True)
+    assert parse_request(stored.body).body.command == command["command"]
+    assert b"canary4712" not in b"".join(file.read_bytes() for file in tmp_path.glob("journal.db*"))
 
 
 def test_the_same_id_with_another_secret_is_refused_and_dead_lettered_without_it(desk: Desk) -> None:

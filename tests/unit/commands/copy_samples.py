@@ -21,6 +21,8 @@ from storpool_commands.copies import (
     TemplateFromSnapshot,
     TemplateFromVolume,
 )
+from storpool_commands.encrypting import EncryptedVolume, EncryptVolume
+from storpool_commands.encryption import Key
 from storpool_commands.images import ImageSource, StoredImage
 from storpool_commands.wire import AnswerModel, CommandModel
 from unit.commands.storage_samples import LABELS, MADE, NEW
@@ -88,6 +90,7 @@ COMMAND_SAMPLES: tuple[CommandModel[Any], ...] = (
         delete_source=True,
         generation=7,
     ),
+    EncryptVolume(**HOW, volume="~a.b.c", key=Key(file="disk-1.key"), source_snapshot="~a.b.d", generation=7),
 )
 
 RESULT_SAMPLES: tuple[AnswerModel, ...] = (
@@ -105,6 +108,16 @@ RESULT_SAMPLES: tuple[AnswerModel, ...] = (
         source_deleted=True,
         virtual_size_bytes=512,
         block_hash=None,
+        copies=1,
+    ),
+    EncryptedVolume(
+        global_id="a.b.c",
+        size_bytes=2**22,
+        payload_size_bytes=2**22 - 2_068_480,
+        luks_uuid="cb6185bf-3b51-4be4-aefa-d90fecc7c5d2",
+        cipher="aes-xts-plain64",
+        snapshot="a.b.d",
+        block_hash=BLOCK_HASH,
         copies=1,
     ),
 )

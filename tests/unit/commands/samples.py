@@ -58,6 +58,7 @@ from storpool_commands.disks import (
     VmDisk,
 )
 from storpool_commands.dry_run import DryRun
+from storpool_commands.encryption import Encryption, Key
 from storpool_commands.envelope import Accepted, Event, Failure, Progress, Step, Success
 from storpool_commands.errors import ErrorCode
 from storpool_commands.wire import AnswerModel, CommandModel
@@ -120,6 +121,7 @@ COMMAND_SAMPLES: tuple[CommandModel[Any], ...] = (
         discard="ignore",
         iothread=1,
         iotune=IoTune(total_bytes_sec=0, read_iops_sec=1, write_iops_sec=2),
+        encryption=Encryption(key=Key(credential="disk-1")),
         persistent=False,
         require_running=True,
         generation=3,
@@ -169,6 +171,7 @@ RESULT_SAMPLES: tuple[AnswerModel, ...] = (
         vm=str(ID),
         path="/dev/storpool-byid/a.b.c",
         size_bytes=512,
+        payload_size_bytes=512,
         target="vdb",
         bus="virtio",
         serial="a.b.c",
@@ -182,6 +185,7 @@ RESULT_SAMPLES: tuple[AnswerModel, ...] = (
         global_id="a.b.c",
         previous_size_bytes=512,
         size_bytes=1024,
+        payload_size_bytes=512,
         device_size_bytes=1024,
         vms=[ResizedVm(vm=str(ID), target="vdb", size_bytes=1024)],
     ),
@@ -189,6 +193,7 @@ RESULT_SAMPLES: tuple[AnswerModel, ...] = (
         global_id="a.b.c",
         name="disk-1",
         snapshot=False,
+        encrypted=True,
         size_bytes=512,
         template="hybrid",
         tags={"cs": "volume"},

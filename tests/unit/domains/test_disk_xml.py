@@ -41,6 +41,31 @@ def test_a_plain_disk_is_raw_on_a_block_device_and_never_shared() -> None:
     assert element.find("shareable") is None
 
 
+def test_an_encrypted_disk_names_its_secret_and_none_has_one_that_was_not_given() -> None:
+    element = parsed(disk_xml.element(replace(disk("/dev/storpool/v"), secret="6d1f4d5c"), "vdb"))
+    [encryption] = element.iterfind("source/encryption")
+    assert (encryption.get("format"), disk_xml.secret(element)) == ("luks", "6d1f4d5c")
+    assert [(one.get("type"), one.get("uuid")) for one in encryption] == [("passphrase", "6d1f4d5c")]
+    assert disk_xml.secret(parsed(disk_xml.element(disk("/dev/storpool/v"), "vdb"))) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        pytest.param(
+            '<disk><encryption format="luks"><secret uuid="u"/></encryption></disk>', "u", id="beside the source"
+        ),
+        pytest.param(
+            '<disk><source><encryption format="luks"><secret usage="x"/></encryption></source></disk>',
+            "x",
+            id="by its usage",
+        ),
+    ],
+)
+def test_whoever_wrote_it_an_encrypted_disk_is_known(text: str, secret: str) -> None:
+    assert disk_xml.secret(parsed(text)) == secret
+
+
 def test_every_wish_has_its_place() -> None:
     wished = replace(
         disk("/dev/storpool/v"), bus="scsi", mode="ro", iothread=3, iotune=IoTune(total_iops_sec=0, read_bytes_sec=7)

@@ -38,6 +38,9 @@ class FakeLab:
         self.fake.sizes[path] = size_bytes
         return path
 
+    def encrypted(self, passphrase: bytes) -> str:
+        return self.device()
+
     def other_path(self, device: str) -> str:
         other = f"/dev/sp-{next(self._numbers)}"
         self.fake.links[other] = device

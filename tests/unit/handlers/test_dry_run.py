@@ -13,7 +13,20 @@ from pydantic import SecretStr
 from fake_host import FakeHost
 from fakes_domains import FakeDomains, FakeMachine
 from storpool_agent.journal.migrations import Ticket
-from storpool_commands import control, copies, disks, images, migration, pools, snapshots, tags, vm_snapshots, volumes
+from storpool_commands import (
+    control,
+    copies,
+    disks,
+    encrypting,
+    encryption,
+    images,
+    migration,
+    pools,
+    snapshots,
+    tags,
+    vm_snapshots,
+    volumes,
+)
 from storpool_commands.catalogue import Command
 from storpool_commands.dry_run import DryRun
 from storpool_commands.envelope import Failure, Success
@@ -28,8 +41,11 @@ LATER = datetime(2200, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def machine(host: FakeHost) -> FakeMachine:
-    """A running machine that has `used`, which is attached here; `free`, `twin` and two snapshots are not."""
+    """A running machine that has `used`, which is attached here; `free`, `twin` and two snapshots are not, nor is
+    `new`, which is to be encrypted."""
     machine = host.machine(running=True)
+    host.keys.known["disk"] = b"s3cret"
+    host.succeed(volumes.CreateVolume(size_bytes=4 * MIB, template="dev", name="new", encrypted=True))
     for name in ("free", "twin", "used"):
         host.storpool.add(MIB, name)
     for name in ("snap", "twin-snap"):
@@ -107,6 +123,7 @@ def copies_planned() -> list[Command]:
         copies.CopyVolumeToSecondary(volume="used", target=target),
         copies.DownloadVolume(source=source, template="dev"),
         copies.MigrateVolume(volume="free", target=target, delete_source=True),
+        encrypting.EncryptVolume(volume="new", key=encryption.Key(file="disk"), source_snapshot="snap"),
     ]
 
 

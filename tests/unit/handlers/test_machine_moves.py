@@ -2,18 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """A machine moves between two hosts: it runs on one of them, and its volumes end up where it runs."""
 
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
 from fake_host import FakeHost
+from fake_images import header
 from fakes_domains import FakeMachine, FakePassage
 from storpool_agent import dispatch
 from storpool_agent.attempt import Attempt
+from storpool_agent.domains.model import secret_uuid
 from storpool_agent.errors import (
     Cancelled,
     DestinationUnreachable,
@@ -33,6 +38,7 @@ from storpool_commands.disks import (
     SetDiskQos,
     StorpoolResize,
 )
+from storpool_commands.encryption import Encryption, Key
 from storpool_commands.envelope import Failure, Request, Success
 from storpool_commands.migration import DescribeMachine, MigrationDisk
 from storpool_commands.volumes import FenceVolumes
@@ -646,3 +652,56 @@ def test_other_machines_and_volumes_are_not_kept_waiting(hosts: TwoFakeHosts) ->
     machine = hosts.kvm2.machine()
     hosts.kvm2.succeed(AttachDisk(vm=machine.uuid, volume=f"~{volume.global_id}"))
     assert hosts.kvm2.storpool.attached[volume.global_id, 2].mode == "rw"
+
+
+# encrypted disks
+
+
+@pytest.fixture
+def encrypted(hosts: TwoFakeHosts) -> str:
+    """The DATA disk is; its global id. The source's libvirt has its secret, as attachDisk has given it."""
+    volume = hosts.volumes[1]
+    hosts.kvm1.storpool.volumes[volume.global_id] = replace(volume, size_bytes=6 << 20, tags={"sp-luks": "luks1"})
+    os.pwrite(hosts.kvm1.storpool.disk(volume.global_id), header(b"geheim"), 0)
+    hosts.kvm1.domains.secrets[secret_uuid(volume.global_id)] = b"geheim"
+    return volume.global_id
+
+
+def with_key(hosts: TwoFakeHosts, key: Key | None) -> Any:
+    root, data = (f"~{one.global_id}" for one in hosts.volumes)
+    encryption = Encryption(key=key) if key else None
+    return hosts.prepare(disks=[MigrationDisk(volume=root), MigrationDisk(volume=data, encryption=encryption)])
+
+
+def test_the_secret_of_an_encrypted_disk_moves_with_the_machine(hosts: TwoFakeHosts, encrypted: str) -> None:
+    hosts.kvm2.succeed(with_key(hosts, Key(secret=SecretStr("geheim"))))
+    assert hosts.kvm2.domains.secrets == {secret_uuid(encrypted): b"geheim"}
+    hosts.kvm1.succeed(hosts.send())
+    hosts.kvm2.succeed(hosts.finish())
+    hosts.kvm1.succeed(hosts.finish())
+    assert (hosts.kvm1.domains.secrets, hosts.kvm2.domains.secrets) == ({}, {secret_uuid(encrypted): b"geheim"})
+    assert hosts.only_at(2)
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        pytest.param(None, "key-required", id="none"),
+        pytest.param(Key(file="nothing"), "key-not-found", id="one that is not there"),
+        pytest.param(Key(secret=SecretStr("wrong")), "wrong-key", id="another volume's"),
+    ],
+)
+def test_a_destination_without_the_right_key_takes_nothing(
+    hosts: TwoFakeHosts, encrypted: str, key: Key | None, expected: str
+) -> None:
+    assert code(hosts.kvm2.run(with_key(hosts, key))) == expected
+    assert hosts.only_at(1)
+    assert hosts.kvm2.domains.secrets == {}
+    assert hosts.kvm2.journal.tickets.get(str(MIGRATION)) is None
+
+
+def test_a_roll_back_has_libvirt_forget_the_secret(hosts: TwoFakeHosts, encrypted: str) -> None:
+    hosts.kvm2.succeed(with_key(hosts, Key(secret=SecretStr("geheim"))))
+    hosts.kvm2.succeed(hosts.roll_back())
+    assert hosts.kvm2.domains.secrets == {}
+    assert hosts.kvm1.domains.secrets == {secret_uuid(encrypted): b"geheim"}

@@ -79,27 +79,18 @@ def test_a_pool_that_is_not_known_is_refused(host: FakeHost) -> None:
     assert (failure.code, failure.side_effects) == (ErrorCode.POOL_NOT_FOUND, "none")
 
 
-def test_an_encrypted_volume_has_room_for_its_header(host: FakeHost) -> None:
-    assert host.succeed(CreateVolume(size_bytes=MIB, template="dev", encrypted=True)).size_bytes == 3 * MIB
-
-
 @pytest.mark.parametrize(
-    ("asked", "encrypted", "expected"),
+    ("asked", "expected"),
     [
-        pytest.param(None, False, 4 * MIB, id="the template's by default"),
-        pytest.param(2 * MIB, False, 4 * MIB, id="the template's when the offering's is smaller"),
-        pytest.param(8 * MIB, False, 8 * MIB, id="the offering's when it is larger"),
-        pytest.param(8 * MIB, True, 10 * MIB, id="and a header"),
+        pytest.param(None, 4 * MIB, id="the template's by default"),
+        pytest.param(2 * MIB, 4 * MIB, id="the template's when the offering's is smaller"),
+        pytest.param(8 * MIB, 8 * MIB, id="the offering's when it is larger"),
     ],
 )
-def test_a_volume_from_a_template_is_large_enough(
-    host: FakeHost, asked: int | None, encrypted: bool, expected: int
-) -> None:
+def test_a_volume_from_a_template_is_large_enough(host: FakeHost, asked: int | None, expected: int) -> None:
     template = host.storpool.add(4 * MIB, snapshot=True)
     host.storpool.contents[template.global_id] = "Debian"
-    made = host.succeed(
-        CreateVolumeFromTemplate(snapshot=str(template.reference), size_bytes=asked, encrypted=encrypted)
-    )
+    made = host.succeed(CreateVolumeFromTemplate(snapshot=str(template.reference), size_bytes=asked))
     assert (made.size_bytes, made.parent) == (expected, template.global_id)
     assert host.storpool.contents[made.global_id] == "Debian"
 

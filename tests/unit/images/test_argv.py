@@ -21,6 +21,7 @@ SAYS_THE_FORMAT = {
     "check": "nodes.source(",
     "measure": "nodes.source(",
     "create": "'-f'",
+    "map": "nodes.target(",
     "--read-only": "node",
 }
 """Of qemu-img's subcommands (and qemu-nbd's first option): what the function that writes one has to have in it."""

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The BlockHash of a disk (storpool_commands.images): `blocks FD direct|cached SIZE BYTES_S NODE`, BYTES_S 0 for no
-limit, NODE empty for a raw one.
+"""The BlockHash of a disk (storpool_commands.images): `blocks FD direct|cached SIZE BYTES_S NODE KEY`, BYTES_S 0
+for no limit, NODE empty for a raw one, KEY the descriptor of the passphrase of an encrypted one, else empty.
 
 Several threads read and hash, which both run without the interpreter's lock. Zeroes are not hashed, and not even
 read where it is known that they are some.
@@ -134,13 +134,13 @@ def _of_zeroes(length: int) -> bytes:
     return hashlib.sha256(bytes(length)).digest()
 
 
-def main(descriptor: str, access: str, size: str, bytes_s: str, node: str) -> None:
+def main(descriptor: str, access: str, size: str, bytes_s: str, node: str, key: str) -> None:
     direct, size_bytes = access == "direct", int(size)
     disk: Disk
     if node:
-        from storpool_agent.images.worker.qcow2 import Qcow2  # noqa: PLC0415 - a raw disk needs no sockets
+        from storpool_agent.images.worker.served import Served  # noqa: PLC0415 - a raw disk needs no sockets
 
-        disk = Qcow2(int(descriptor), node, direct=direct, connections=THREADS)
+        disk = Served(int(descriptor), node, key, direct=direct, connections=THREADS)
     else:
         disk = RawFile(int(descriptor), direct=direct)
     if size_bytes > disk.size_bytes:

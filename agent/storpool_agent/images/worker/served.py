@@ -21,15 +21,15 @@ IMAGE_FD_FROM = 10
 """The image is given a number that does not get into the socket's way."""
 
 
-class Qcow2:
+class Served:
     """Read by several threads, each with a `reader` of its own; `next_data` is for one at a time."""
 
-    def __init__(self, descriptor: int, node: str, *, direct: bool, connections: int) -> None:
+    def __init__(self, descriptor: int, node: str, key: str, *, direct: bool, connections: int) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
             listening.bind("")
             listening.listen(connections + 1)
             address = listening.getsockname()
-            _serve(listening, descriptor, node, direct=direct, connections=connections + 1)
+            _serve(listening, descriptor, node, key, direct=direct, connections=connections + 1)
         self._address = address
         self._status = Connection(address)
         self.size_bytes = self._status.size_bytes
@@ -57,12 +57,14 @@ class Qcow2:
             offset += length
 
 
-def _serve(listening: socket.socket, descriptor: int, node: str, *, direct: bool, connections: int) -> None:
+def _serve(listening: socket.socket, descriptor: int, node: str, key: str, *, direct: bool, connections: int) -> None:
     """Until this program ends. There is one thread yet, so a fork is safe; LISTEN_PID has to be known before exec."""
     image = fcntl.fcntl(descriptor, fcntl.F_DUPFD, IMAGE_FD_FROM)
+    secret = fcntl.fcntl(int(key), fcntl.F_DUPFD, IMAGE_FD_FROM) if key else None
     handed = fcntl.fcntl(listening.fileno(), fcntl.F_DUPFD, IMAGE_FD_FROM)
     argv = (
         *("qemu-nbd", "--read-only", "--persistent", f"--shared={connections}"),
+        *(() if secret is None else ("--object", f"secret,id=key,format=raw,file=/proc/self/fd/{secret}")),
         *(f"--cache={'none' if direct else 'writeback'}", node.replace(f'/fd/{descriptor}"', f'/fd/{image}"')),
     )
     program = os.getpid()
@@ -74,5 +76,6 @@ def _serve(listening: socket.socket, descriptor: int, node: str, *, direct: bool
                 os.execvpe(argv[0], argv, {**os.environ, "LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})  # noqa: S606
         finally:
             os._exit(127)
-    os.close(image)
-    os.close(handed)
+    for passed_on in (image, handed, secret):
+        if passed_on is not None:
+            os.close(passed_on)

@@ -1,0 +1,118 @@
+# SPDX-FileCopyrightText: The storpool-agent authors
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9 at the steps of encryptVolume: it is run again, takes effect once, and nobody can use what is half done."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from integration.agent.crashing import through_a_crash
+from integration.agent.encrypted import HEADER_BYTES, MIB, Vault, running_vault, sectors
+from raw_client import raw_client
+from storpool_commands.client import CommandFailed
+from storpool_commands.disks import ConnectPhysicalDisk
+from storpool_commands.encrypting import EncryptedVolume, EncryptVolume
+from storpool_commands.encryption import Key
+from storpool_commands.errors import ErrorCode
+
+ONCE, AGAIN = 1, 2
+CONTENTS = os.urandom(2 * MIB)
+
+
+@pytest.fixture(scope="module")
+def vault(services: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
+    """Its agent does not run."""
+    with running_vault(tmp_path_factory.mktemp("vault"), start=False) as stopped:
+        yield stopped
+
+
+@pytest.fixture(scope="module")
+def key(vault: Vault) -> Key:
+    return vault.key("disk", "correct horse battery staple")
+
+
+@pytest.fixture(scope="module")
+def template(vault: Vault) -> str:
+    return vault.template(CONTENTS)
+
+
+@pytest.fixture
+def running(vault: Vault) -> Iterator[Vault]:
+    vault.stack.agent.start()
+    yield vault
+    vault.stack.agent.stop()
+
+
+@pytest.mark.parametrize(
+    ("point", "root", "copies"),
+    [
+        pytest.param("making-attachment", False, AGAIN, id="before it is attached"),
+        pytest.param("mark:done", False, AGAIN, id="before it is formatted"),
+        pytest.param("copy:done", True, AGAIN, id="when its contents are there and nobody has compared them"),
+        pytest.param("noted", False, ONCE, id="when it has been verified and cannot be used yet"),
+        pytest.param("release:done", True, ONCE, id="when only the reply is missing"),
+    ],
+)
+def test_a_volume_is_encrypted_once_whenever_the_agent_dies(
+    vault: Vault, key: Key, template: str, point: str, root: bool, copies: int
+) -> None:
+    volume = vault.empty_volume(4 * MIB)
+    command = EncryptVolume(volume=volume, key=key, source_snapshot=template if root else None)
+    done: EncryptedVolume = through_a_crash(vault.stack, command, f"encryptVolume/{point}")
+    assert (done.copies, done.payload_size_bytes) == (copies, 6 * MIB - HEADER_BYTES)
+    assert (vault.tag(volume), vault.stack.attachments(volume)) == ("luks1", [])
+    stored = vault.raw(volume)
+    assert done.luks_uuid.encode() in stored[:HEADER_BYTES]
+    assert not set(sectors(CONTENTS)).intersection(sectors(stored))
+
+
+def test_what_is_encrypted_is_not_formatted_again(running: Vault, key: Key) -> None:
+    volume = running.data_volume(key, 4 * MIB)
+    before = running.raw(volume)
+    failure = refused(running, EncryptVolume(volume=volume, key=key))
+    assert (failure.code, failure.side_effects) == (ErrorCode.ALREADY_ENCRYPTED, "none")
+    assert running.raw(volume) == before
+
+
+def test_a_passphrase_in_the_command_does_not_outlive_the_agent(vault: Vault, key: Key) -> None:
+    """The next agent says so, and takes away what the first had made; another request goes on from there."""
+    stack, volume = vault.stack, vault.empty_volume(4 * MIB)
+    body = {"command": "encryptVolume", "volume": volume, "key": {"secret": "canary-inline"}}
+    stack.agent.start(crash_at="encryptVolume/format:done")
+    with raw_client(stack.amqp_url) as raw:
+        request_id = raw.ask(body)
+        stack.agent.wait_crashed()
+        stack.agent.start()
+        reply = raw.reply(request_id)
+    assert (reply["code"], reply["retry"], reply["sideEffects"]) == ("secret-not-kept", "retryable", "partial")
+    assert (vault.tag(volume), stack.attachments(volume)) == ("formatting", [])
+    assert refused(vault, ConnectPhysicalDisk(volume=volume)).code is ErrorCode.NOT_ENCRYPTED
+    assert stack.call(EncryptVolume(volume=volume, key=key)).copies == ONCE
+    stack.agent.stop()
+    files = [stack.agent.log_file, *(file for file in stack.agent.state_dir.rglob("*") if file.is_file())]
+    assert not any(b"canary-inline" in file.read_bytes() for file in files)
+
+
+def test_a_volume_with_data_is_not_formatted(running: Vault, key: Key) -> None:
+    """However it came there: no agent lets anybody attach the volume before."""
+    for place in (3 * MIB, 6 * MIB - 512):
+        volume = running.empty_volume(4 * MIB)
+        with running.connected(volume) as path, path.open("r+b") as device:
+            device.seek(place)
+            device.write(b"somebody's")
+        failure = refused(running, EncryptVolume(volume=volume, key=key))
+        assert (failure.code, failure.side_effects) == (ErrorCode.VOLUME_NOT_EMPTY, "none")
+        assert running.stack.attachments(volume) == []
+
+
+def test_a_volume_that_was_not_made_for_it_is_never_formatted(running: Vault, key: Key) -> None:
+    failure = refused(running, EncryptVolume(volume=running.stack.create(), key=key))
+    assert (failure.code, failure.side_effects) == (ErrorCode.NOT_ENCRYPTED, "none")
+
+
+def refused(vault: Vault, command: Any) -> CommandFailed:
+    with pytest.raises(CommandFailed) as failure:
+        vault.stack.call(command)
+    return failure.value
