@@ -73,7 +73,7 @@ class Driver:
         try:
             self.hosts.call(self.destination, self._preparation(self.machine))
         except CommandFailed as error:
-            if error.code is not ErrorCode.MIGRATION_COMPLETED:  # an earlier run has come so far
+            if not _has_come_so_far(error):
                 raise
 
     def _preparation(self, machine: DescribedMachine) -> PrepareMigration:
@@ -110,3 +110,9 @@ class Driver:
 
     def _role(self, host: KvmHost) -> str:
         return "source" if host is self.source else "destination"
+
+
+def _has_come_so_far(error: CommandFailed) -> bool:
+    """The machine is there already, by an earlier run."""
+    finished = error.code is ErrorCode.MIGRATION_OVER and error.facts.get("state") == "finished"
+    return finished or error.code is ErrorCode.MIGRATION_COMPLETED
