@@ -15,9 +15,9 @@ from agent_process import AgentProcess
 from kvm_host import KvmHost
 from migration.driver import Driver, Step
 from migration.moments import before_confirm, before_finish, wait_for_the_middle
-from private_rabbit import PrivateRabbit
 from real_lab import background, wait_for
 from storpool_commands.client import CallError, CommandFailed
+from storpool_commands.errors import ErrorCode
 from two_hosts import TwoHosts
 
 SLOW_BYTES_S = 16 << 20
@@ -44,15 +44,26 @@ class Victim:
     restart: Kill
 
 
-def victims(driver: Driver, broker: PrivateRabbit | None = None) -> Mapping[str, Victim]:
+def victims(driver: Driver) -> Mapping[str, Victim]:
     source, destination = driver.source, driver.destination
-    found = {
+    return {
         "agent of the source": Victim(source.agent.kill, source.agent.start),
         "agent of the destination": Victim(destination.agent.kill, destination.agent.start),
         "libvirtd of the source": Victim(source.libvirtd.kill, source.libvirtd.start),
         "libvirtd of the destination": Victim(destination.libvirtd.kill, destination.libvirtd.start),
+        "both libvirtd": Victim(
+            _each(source.libvirtd.kill, destination.libvirtd.kill),
+            _each(source.libvirtd.start, destination.libvirtd.start),
+        ),
     }
-    return {**found, "broker": Victim(broker.stop, broker.start)} if broker else found
+
+
+def _each(*calls: Kill) -> Kill:
+    def call_each() -> None:
+        for call in calls:
+            call()
+
+    return call_each
 
 
 @dataclass
@@ -180,6 +191,16 @@ def play_crash(driver: Driver, agent: AgentProcess, point: str) -> str:
     return _settled(driver, run.result())
 
 
+def _evidence(error: CommandFailed) -> str:
+    """Of both hosts: who has to decide where a machine runs needs to know what each of them says."""
+    if error.code is not ErrorCode.MIGRATION_UNKNOWN:
+        return ""
+    source, destination = error.facts.get("on_source"), error.facts.get("on_destination")
+    assert source, f"what the source says is not told: {error}"
+    assert destination, f"what the destination says is not told: {error}"
+    return f" (source: {source}; destination: {destination})"
+
+
 def _settled(driver: Driver, said: str) -> str:
     """Drive it on until it has come to its end, one or the other."""
     history = [said]
@@ -211,7 +232,7 @@ def _attempt(driver: Driver) -> str:
     try:
         driver.run()
     except CommandFailed as error:
-        return str(error.code)
+        return f"{error.code}{_evidence(error)}"
     except CallError as error:
         return type(error).__name__
     return ""
