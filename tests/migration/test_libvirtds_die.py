@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Each of the two libvirtd, and both at once, killed at each phase of a migration: the machine runs on one host, with its volumes."""
+"""Each libvirtd, and both, killed at each phase of a migration: the machine runs on one host, with its volumes."""
 
 from collections.abc import Iterator
 
