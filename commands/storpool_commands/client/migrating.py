@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Never, Protocol, TypeVar, Unpack, cast
+from typing import Any, Literal, Protocol, TypeVar, Unpack, cast
 from uuid import UUID, uuid4, uuid5
 
 from storpool_commands.client.errors import (
@@ -28,6 +28,7 @@ from storpool_commands.migration import (
     DescribedMachine,
     DescribeMachine,
     FinishMigration,
+    MigratedVm,
     MigrateVm,
     MigrationDisk,
     PrepareMigration,
@@ -36,6 +37,10 @@ from storpool_commands.migration import (
 from storpool_commands.wire import AnswerModel, CommandModel
 
 BEGIN_WITHIN_S = 600.0
+MOST_REQUESTS = 16
+"""To move one machine, each after one whose outcome is not known."""
+TRIES = 2
+"""Those that one call makes besides the first, or the one that an earlier call has made last."""
 LOOK_S = 30.0
 R = TypeVar("R")
 
@@ -65,10 +70,10 @@ class MigrationPlan:
     downtime_limit_ms: int | None = None
     """These three as in `migrateVm`."""
 
-    @property
-    def request(self) -> UUID:
-        """The id of the request that moves the machine: `cancel` it on the source."""
-        return uuid5(self.migration, "migrateVm")
+    def request(self, number: int = 1) -> UUID:
+        """The id of the request that moves the machine, which `cancel` on the source stops. There is a second one when
+        the first one's outcome is not known: it looks where the machine is by then."""
+        return uuid5(self.migration, f"migrateVm {number}")
 
 
 class CompletedMigration(AnswerModel):
@@ -97,6 +102,15 @@ class Caller(Protocol):
 
 
 @dataclass(frozen=True)
+class _Begun:
+    """A request to move the machine that has been sent."""
+
+    command: MigrateVm
+    deadline: datetime | None
+    number: int
+
+
+@dataclass(frozen=True)
 class Drive:
     """One plan, once. `on_phase` is told of every command, `on_progress` of how far those are that take long."""
 
@@ -109,19 +123,18 @@ class Drive:
         """Raises what `ManagementClient.migrate` says."""
         plan = self.plan
         before = [self._move(place, each, plan.source) for place, each in self._volumes(to_file=False)]
-        begun = self._begun()
-        command, deadline = begun or (self._prepared(), plan.deadline)
-        downtime_ms, total_ms = self._set_out(command, deadline)
-        detached = self._finish(command.vm)
+        begun = self._begun() or _Begun(self._prepared(), plan.deadline, 1)
+        moved = self._set_out(begun)
+        detached = self._finish(begun.command.vm)
         after = [self._move(place, each, plan.destination) for place, each in self._volumes(to_file=True)]
         return CompletedMigration(
             migration=plan.migration,
-            vm=command.vm,
+            vm=begun.command.vm,
             source=plan.source,
             destination=plan.destination,
             detached=detached,
-            downtime_ms=downtime_ms,
-            total_ms=total_ms,
+            downtime_ms=moved.downtime_ms if moved else None,
+            total_ms=moved.total_ms if moved else None,
             volumes=before + after,
         )
 
@@ -137,18 +150,22 @@ class Drive:
         request_id = uuid5(self.plan.migration, f"volume {place}")
         return self.client.call(command, host=host, request_id=request_id, on_progress=self.on_progress)
 
-    def _begun(self) -> tuple[MigrateVm, datetime | None] | None:
-        """What an earlier call with this plan has had the machine set out with."""
-        try:
-            known = self.client.control(QueryCommand(id=self.plan.request, details=True), host=self.plan.source)
-        except CommandFailed as error:
-            if error.code is ErrorCode.UNKNOWN_REQUEST:
-                return None
-            raise
-        request: dict[str, Any] = (known.details and known.details.request) or {}
-        deadline: str | None = request.get("deadline")
-        command = MigrateVm.model_validate_json(json.dumps(request.get("body")))
-        return command, datetime.fromisoformat(deadline) if deadline else None
+    def _begun(self) -> "_Begun | None":
+        """What an earlier call with this plan has had the machine set out with, last."""
+        begun = None
+        for number in range(1, MOST_REQUESTS + 1):
+            query = QueryCommand(id=self.plan.request(number), details=True)
+            try:
+                known = self.client.control(query, host=self.plan.source)
+            except CommandFailed as error:
+                if error.code is ErrorCode.UNKNOWN_REQUEST:
+                    break
+                raise
+            request: dict[str, Any] = (known.details and known.details.request) or {}
+            deadline: str | None = request.get("deadline")
+            command = MigrateVm.model_validate_json(json.dumps(request.get("body")))
+            begun = _Begun(command, datetime.fromisoformat(deadline) if deadline else None, number)
+        return begun
 
     def _prepared(self) -> MigrateVm:
         plan = self.plan
@@ -171,6 +188,7 @@ class Drive:
             prepared = self.client.call(wanted, host=plan.destination)
         except CommandFailed as error:
             self._take_back(machine.vm, error)
+            raise
         return MigrateVm(
             migration=plan.migration,
             vm=machine.vm,
@@ -190,29 +208,29 @@ class Drive:
         encryption = None if key is None else Encryption(key=key)
         return MigrationDisk(volume=f"~{global_id}", mode=disk.mode, encryption=encryption)
 
-    def _set_out(self, command: MigrateVm, deadline: datetime | None) -> tuple[int | None, int | None]:
-        """A failure whose outcome is not known is success when the destination proves that the machine runs there."""
-        self.on_phase(f"move {self.plan.vm}")
-        try:
-            moved = self.client.call(
-                command,
-                host=self.plan.source,
-                request_id=self.plan.request,
-                deadline=deadline,
-                on_progress=self.on_progress,
-            )
-        except CommandFailed as error:
-            if error.retry == "uncertain" and self._arrived(command.vm):
-                return None, None
-            self._take_back(command.vm, error)
-        return moved.downtime_ms, moved.total_ms
+    def _set_out(self, begun: "_Begun") -> MigratedVm | None:
+        """An outcome that is not known is asked for again: the source then looks at both hosts.
 
-    def _arrived(self, vm: str) -> bool:
-        try:
-            self.client.call(FinishMigration(migration=self.plan.migration, vm=vm), host=self.plan.destination)
-        except CommandFailed:
-            return False
-        return True
+        None: the destination says that it has the machine, whatever the source says.
+        """
+        vm, number = begun.command.vm, begun.number
+        while True:
+            self.on_phase(f"move {self.plan.vm}")
+            try:
+                return self.client.call(
+                    begun.command,
+                    host=self.plan.source,
+                    request_id=self.plan.request(number),
+                    deadline=begun.deadline,
+                    on_progress=self.on_progress,
+                )
+            except CommandFailed as error:
+                if error.retry != "uncertain":
+                    self._take_back(vm, error)
+                    return None
+                if number == min(begun.number + TRIES, MOST_REQUESTS):
+                    raise self._unresolved(vm, f"migrateVm on {self.plan.source}", error) from error
+            number += 1
 
     def _finish(self, vm: str) -> list[str]:
         """Returns what the source has detached."""
@@ -225,13 +243,18 @@ class Drive:
                 raise self._unresolved(vm, f"finishMigration on {host}", error) from error
         return detached
 
-    def _take_back(self, vm: str, cause: CommandFailed) -> Never:
-        """On the destination first: when it has let go of the disks, the machine can only be the source's."""
+    def _take_back(self, vm: str, cause: CommandFailed) -> None:
+        """On the destination first: when it has let go of the disks, the machine can only be the source's.
+
+        Returns when the destination says that the machine runs there, as after a lost answer; else raises.
+        """
         for host in (self.plan.destination, self.plan.source):
             self.on_phase(f"roll back on {host}")
             try:
                 self.client.call(RollbackMigration(migration=self.plan.migration, vm=vm), host=host)
             except CommandFailed as error:
+                if host == self.plan.destination and error.code is ErrorCode.MIGRATION_COMPLETED:
+                    return
                 raise self._unresolved(vm, f"{cause}; then rollbackMigration on {host}", error) from cause
         raise MigrationFailed(self.plan.migration, cause) from cause
 

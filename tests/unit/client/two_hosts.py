@@ -38,7 +38,7 @@ R = TypeVar("R")
 
 class TwoHosts:
     """`a` and `b`. A request with an id that was seen is answered as it was. `breaks` maps a host's command to the code
-    that it fails with; `after` to what it fails with when it has been done."""
+    that it fails with; `after` to what it fails with once, when it has been done."""
 
     def __init__(self) -> None:
         self.runs_on = "a"
@@ -94,7 +94,7 @@ class TwoHosts:
             done = self._done(host, command)
         except CommandFailed as error:
             return error
-        return failed(self.after[host, name]) if (host, name) in self.after else done
+        return failed(self.after.pop((host, name))) if (host, name) in self.after else done
 
     def _done(self, host: str, command: CommandModel[Any]) -> Any:
         match command:

@@ -117,7 +117,7 @@ def _completed(plan: MigrationPlan, sending: Sending) -> CompletedMigration:
         if not isinstance(shown, bar.Bar) or not asking.somebody_answers():
             return client.migrate(plan, on_progress=shown.show, on_phase=shown.phase)
         waiting = pool.submit(client.migrate, plan, on_progress=shown.show, on_phase=shown.phase)
-        interruptions = asking.Interruptions(client, shown, outcome.err, plan.request, plan.source)
+        interruptions = asking.Interruptions(client, shown, outcome.err, plan.request(), plan.source)
         return asking.reply_of(waiting, interruptions.one)
 
 
