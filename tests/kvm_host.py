@@ -3,7 +3,8 @@
 """One of several KVM hosts on this machine: libvirtd, agent and a client of StorPool, each of which may be killed.
 
 What is at `<hosts>/here` on a host is at `<hosts>/<name>` for the test, so that a path in a machine's definition is
-right on every host, and leads to what is that host's own: disks at `here/dev`, consoles at `here/machines`.
+right on every host, and leads to what is that host's own: disks at `here/dev`, consoles at `here/machines`, image
+files at `here/images`.
 """
 
 from collections.abc import Sequence
@@ -44,7 +45,8 @@ class KvmHost:
         self.here = hosts / HERE
         self._agent: AgentProcess | None = None
         self._on = True
-        for directory in (self.here, self.directory, self.directory / "machines"):
+        self.images = self.directory / "images"
+        for directory in (self.here, self.directory, self.directory / "machines", self.images):
             directory.mkdir(exist_ok=True)
         # Links of StorPool's are absolute; the agent wants them to lead to below its device root.
         self.devices = self.directory / "devices"

@@ -11,6 +11,7 @@ with Traveller(hosts.kvm1, [root, data]) as guest:
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import libvirt
@@ -33,9 +34,13 @@ TARGETS = ("vda", "vdb")
 class Traveller(Guest):
     """It boots from the first of its volumes, on `host`, and ends with its `with` block wherever it is."""
 
-    def __init__(self, host: KvmHost, volumes: Sequence[str], *, persistent: bool = True) -> None:
-        disks = [Disk(host.path(volume), target) for volume, target in zip(volumes, TARGETS, strict=True)]
-        super().__init__(disks, boot_from=TARGETS[0], hardware=MEMORY, persistent=persistent, uri=host.uri)
+    def __init__(self, host: KvmHost, volumes: Sequence[str], files: Sequence[Path] = ()) -> None:
+        """`files`, as the host sees them, in place of volumes."""
+        sources = [Disk(host.path(volume), "") for volume in volumes] or [
+            Disk(file, "", in_file=True) for file in files
+        ]
+        disks = [replace(disk, target=target) for disk, target in zip(sources, TARGETS, strict=True)]
+        super().__init__(disks, boot_from=TARGETS[0], hardware=MEMORY, persistent=True, uri=host.uri)
         self.host = host
         self.volumes = list(volumes)
         self.promised: list[Written] = []
@@ -108,9 +113,22 @@ class Traveller(Guest):
         self._console.close()
 
 
-def traveller(hosts: TwoHosts, *, persistent: bool = True) -> Traveller:
+def traveller(hosts: TwoHosts) -> Traveller:
     """With a ROOT and a DATA volume that are attached to kvm1."""
     volumes = [hosts.volume(DISK_BYTES, bootable_disk()), hosts.volume(DISK_BYTES)]
     for volume in volumes:
         hosts.storpool.attach(volume, hosts.kvm1.client)
-    return Traveller(hosts.kvm1, volumes, persistent=persistent)
+    return Traveller(hosts.kvm1, volumes)
+
+
+FILES = ("root.raw", "data.raw")
+"""Below the host's `images`."""
+
+
+def traveller_in_files(hosts: TwoHosts) -> Traveller:
+    """With its disks in files of kvm1."""
+    for name, contents in zip(FILES, (bootable_disk().read_bytes(), b""), strict=True):
+        with (hosts.kvm1.images / name).open("xb") as file:
+            file.write(contents)
+            file.truncate(DISK_BYTES)
+    return Traveller(hosts.kvm1, [], [hosts.kvm1.here / "images" / name for name in FILES])

@@ -109,6 +109,7 @@ def _settings(
 ) -> dict[str, Any]:
     values = agent_settings(host.directory, url, storpool, host.here / "dev")
     values["storpool"]["our_id"] = host.client
+    values["secondary"] = {"directories": [str(host.here / "images")]}
     values["migration"] = {
         "uris": {each.name: each.uri for each in hosts},
         "addresses": {each.name: each.address for each in hosts},

@@ -19,13 +19,14 @@ KERNEL_ARGUMENTS = f"console=ttyS0 {QUICK_BOOT}"
 
 @dataclass(frozen=True)
 class Disk:
-    """A block device of the host as a disk of the guest."""
+    """A block device, or a raw file, of the host as a disk of the guest."""
 
     source: Path
     target: str
     bus: Literal["virtio", "scsi"] = "virtio"
     serial: str | None = None
     readonly: bool = False
+    in_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,9 @@ def _add_controllers(devices: ET.Element, hardware: Hardware, disks: Sequence[Di
 
 
 def _disk(disk: Disk, *, boots: bool = False) -> ET.Element:
-    element = ET.Element("disk", type="block", device="disk")
+    element = ET.Element("disk", type="file" if disk.in_file else "block", device="disk")
     ET.SubElement(element, "driver", name="qemu", type="raw", cache="none", io="native")
-    ET.SubElement(element, "source", dev=str(disk.source))
+    ET.SubElement(element, "source", {"file" if disk.in_file else "dev": str(disk.source)})
     ET.SubElement(element, "target", dev=disk.target, bus=disk.bus)
     if boots:
         ET.SubElement(element, "boot", order="1")

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from kvm_host import KvmHost
 from storpool_commands.client import CommandFailed
+from storpool_commands.errors import ErrorCode
 from storpool_commands.migration import (
     DescribedMachine,
     DescribeMachine,
@@ -65,23 +66,28 @@ class Driver:
             self.hosts.call(host, RollbackMigration(migration=self.migration, vm=self.guest.uuid))
 
     def _prepare(self) -> None:
-        self.before("describe")
-        self.machine = self.hosts.call(self.source, DescribeMachine(vm=self.guest.uuid))
+        if self.machine is None:
+            self.before("describe")
+            self.machine = self.hosts.call(self.source, DescribeMachine(vm=self.guest.uuid))
         self.before("prepare")
-        self.hosts.call(
-            self.destination,
-            PrepareMigration(
-                migration=self.migration,
-                vm=self.machine.vm,
-                name=self.machine.name,
-                source=self.source.name,
-                expires_at=self.expires_at,
-                cpu=self.machine.cpu,
-                arch=self.machine.arch,
-                machine_type=self.machine.machine_type,
-                domain_type="qemu",
-                disks=[MigrationDisk(volume=volume) for volume in self._volumes()],
-            ),
+        try:
+            self.hosts.call(self.destination, self._preparation(self.machine))
+        except CommandFailed as error:
+            if error.code is not ErrorCode.MIGRATION_COMPLETED:  # an earlier run has come so far
+                raise
+
+    def _preparation(self, machine: DescribedMachine) -> PrepareMigration:
+        return PrepareMigration(
+            migration=self.migration,
+            vm=machine.vm,
+            name=machine.name,
+            source=self.source.name,
+            expires_at=self.expires_at,
+            cpu=machine.cpu,
+            arch=machine.arch,
+            machine_type=machine.machine_type,
+            domain_type="qemu",
+            disks=[MigrationDisk(volume=volume) for volume in self._volumes()],
         )
 
     def _migrate(self) -> None:

@@ -11,6 +11,7 @@ from threading import Event
 
 import libvirt
 
+from agent_process import AgentProcess
 from kvm_host import KvmHost
 from migration.driver import Driver, Step
 from migration.moments import before_confirm, before_finish, wait_for_the_middle
@@ -26,6 +27,9 @@ HELD_S = 2.0
 """How long StorPool leaves a request unanswered, for something to be killed meanwhile."""
 RUNS = 4
 """How often the driver is run before the migration counts as one without an end."""
+
+OVER = "migration-over"
+"""What a host says to a migration that has been rolled back."""
 
 Kill = Callable[[], None]
 Record = Callable[[str, object], None]
@@ -159,10 +163,29 @@ def play(driver: Driver, phase: str, victim: Victim) -> str:
             _refuse_early_end(run)
             victim.kill()
         victim.restart()
-    said = [run.result()]
-    while said[-1] and len(said) < RUNS:
-        said.append(_attempt(driver))
-    return _end(driver, [each for each in said if each])
+    return _settled(driver, run.result())
+
+
+def play_crash(driver: Driver, agent: AgentProcess, point: str) -> str:
+    """As `play`, for an agent that dies by itself at one of its crash points. Those of a rollback need one."""
+    agent.restart_to_crash_at(point)
+    taken_back = point.startswith("rollbackMigration")
+    driver.bandwidth_bytes_s = SLOW_BYTES_S if taken_back else None
+    with background(lambda: _attempt(driver)) as run:
+        if taken_back:
+            wait_for_the_middle(driver.source, driver.guest.uuid)
+            _abort(driver)
+        agent.wait_crashed()
+        agent.start()
+    return _settled(driver, run.result())
+
+
+def _settled(driver: Driver, said: str) -> str:
+    """Drive it on until it has come to its end, one or the other."""
+    history = [said]
+    while history[-1] not in ("", OVER) and len(history) < RUNS:
+        history.append(_attempt(driver))
+    return _end(driver, [each for each in history if each not in ("", OVER)])
 
 
 def cell(victim: str, phase: str, ended: str) -> tuple[str, object]:
