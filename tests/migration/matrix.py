@@ -17,7 +17,7 @@ from migration.driver import Driver, Step
 from migration.moments import before_confirm, before_finish, wait_for_the_middle
 from private_rabbit import PrivateRabbit
 from real_lab import background, wait_for
-from storpool_commands.client import CallError, CommandFailed
+from storpool_commands.client import CallError, CommandFailed, MigrationFailed, MigrationUnresolved
 from two_hosts import TwoHosts
 
 SLOW_BYTES_S = 16 << 20
@@ -28,8 +28,6 @@ HELD_S = 2.0
 RUNS = 4
 """How often the driver is run before the migration counts as one without an end."""
 
-OVER = "migration-over"
-"""What a host says to a migration that has been rolled back."""
 
 Kill = Callable[[], None]
 Record = Callable[[str, object], None]
@@ -180,12 +178,12 @@ def play_crash(driver: Driver, agent: AgentProcess, point: str) -> str:
     return _settled(driver, run.result())
 
 
-def _settled(driver: Driver, said: str) -> str:
+def _settled(driver: Driver, first: "_Outcome") -> str:
     """Drive it on until it has come to its end, one or the other."""
-    history = [said]
-    while history[-1] not in ("", OVER) and len(history) < RUNS:
+    history = [first]
+    while not history[-1].settled and len(history) < RUNS:
         history.append(_attempt(driver))
-    return _end(driver, [each for each in history if each not in ("", OVER)])
+    return _end(driver, [each.said for each in history if each.said])
 
 
 def cell(victim: str, phase: str, ended: str) -> tuple[str, object]:
@@ -206,15 +204,26 @@ def table(cells: Iterable[Sequence[str]]) -> list[str]:
     return [*lines, *notes]
 
 
-def _attempt(driver: Driver) -> str:
-    """Why it has not come to its end; empty when it has."""
+@dataclass(frozen=True)
+class _Outcome:
+    """Of one run of the driver."""
+
+    said: str
+    """Why it has not moved; empty when it has."""
+    settled: bool
+
+
+def _attempt(driver: Driver) -> _Outcome:
     try:
         driver.run()
-    except CommandFailed as error:
-        return str(error.code)
+    except MigrationFailed as error:
+        return _Outcome(str(error.cause.code), settled=True)
+    except (CommandFailed, MigrationUnresolved) as error:
+        code = error.code if isinstance(error, CommandFailed) else error.cause.code
+        return _Outcome(str(code), settled=False)
     except CallError as error:
-        return type(error).__name__
-    return ""
+        return _Outcome(type(error).__name__, settled=False)
+    return _Outcome("", settled=True)
 
 
 def _end(driver: Driver, said: list[str]) -> str:
@@ -236,8 +245,8 @@ def _end(driver: Driver, said: list[str]) -> str:
     return ", ".join(["moved" if keeper is driver.destination else "stayed", *said])
 
 
-def _refuse_early_end(run: "Future[str]") -> None:
-    assert not run.done(), f"it came to an end before anything was killed: {run.result() or 'success'}"
+def _refuse_early_end(run: "Future[_Outcome]") -> None:
+    assert not run.done(), f"it came to an end before anything was killed: {run.result().said or 'success'}"
 
 
 @contextmanager
