@@ -8,9 +8,11 @@ the first two, so that the one that is formatted over was never anybody's.
 """
 
 from contextlib import ExitStack
+from threading import Event
 
 from pydantic import BaseModel, ConfigDict
 
+from storpool_agent import retry
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import (
@@ -119,7 +121,7 @@ def _state(volume: Volume) -> str | None:
 
 
 def _check(volume: Volume, host: Host, attempt: Attempt, deadline: Deadline) -> None:
-    """Raises NotEncrypted, AlreadyEncrypted, VolumeBusy, DiskInUseByVm."""
+    """Raises NotEncrypted, AlreadyEncrypted, VolumeBusy."""
     if _state(volume) is None:
         raise NotEncrypted(
             f"volume {volume.global_id} was not made with encrypted: true, and is never formatted; make another",
@@ -132,7 +134,6 @@ def _check(volume: Volume, host: Host, attempt: Attempt, deadline: Deadline) -> 
     connecting.refuse_jobs(volume, attempt)
     if volume.global_id not in {one.target for one in attempt.temporaries.of(attempt.request_id)}:
         releasing.refuse_attached(volume, releasing.clients_of([volume], host.storpool, deadline)[volume.global_id])
-    releasing.refuse_running([volume], host, deadline)
 
 
 def _formatted(volume: Volume, snapshot: Volume | None, named: Key, copy: Copy, pool: Pool) -> Formatted:
@@ -140,9 +141,9 @@ def _formatted(volume: Volume, snapshot: Volume | None, named: Key, copy: Copy, 
     host, attempt = copy.host, copy.attempt
     with ExitStack() as files:
         key = files.enter_context(luks.sealed(host.keys.passphrase(named)))
-        device = copy.open_device(volume, "rw", Deadline.after(API_TIMEOUT_S))
-        files.enter_context(closed_after(device.descriptor))
-        target = Image(device.descriptor, "raw", device.name, device=True, luks=key)
+        descriptor = _opened(volume, copy)
+        files.enter_context(closed_after(descriptor))
+        target = Image(descriptor, "raw", host.devices.link(volume.global_id), device=True, luks=key)
         if _state(volume) == NEW:
             _refuse_data(volume, target, copy)
         with attempt.step("mark", changes=True):
@@ -159,6 +160,16 @@ def _formatted(volume: Volume, snapshot: Volume | None, named: Key, copy: Copy, 
     attempt.interrupt.check()
     attempt.note(ENCRYPTED, done.model_dump_json())
     return done
+
+
+def _opened(volume: Volume, copy: Copy) -> int:
+    """For this job alone. A tool of an earlier run, which ends with the agent that it was started by, is waited for: it
+    would write over what is written now. Raises VolumeBusy."""
+    device = temporaries.attach(volume, "rw", copy.host, copy.attempt, Deadline.after(API_TIMEOUT_S))
+    with copy.attempt.step("alone"):
+        patience = Deadline.after(API_TIMEOUT_S)
+        retry.while_busy(Event(), patience)(connecting.refuse_holders, volume, device, copy.host)
+    return copy.host.devices.open(device, "rw")
 
 
 def _refuse_data(volume: Volume, target: Image, copy: Copy) -> None:
