@@ -28,7 +28,7 @@ from storpool_agent.handlers import connecting, releasing, temporaries
 from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy, closed_after
 from storpool_agent.host import Host, Pool
 from storpool_agent.images import luks
-from storpool_agent.images.luks import PAYLOAD_OFFSET_BYTES
+from storpool_agent.images.luks import PAYLOAD_OFFSET_BYTES, Luks
 from storpool_agent.images.model import Image
 from storpool_agent.storpool.model import Volume, VolumeChange
 from storpool_commands.encrypting import EncryptedVolume, EncryptVolume
@@ -52,6 +52,8 @@ class Formatted(BaseModel):
     luks_uuid: str
     cipher: str
     payload_offset_bytes: int
+    snapshot: str | None
+    """The global id of the one whose contents it has."""
     block_hash: str | None
     copies: int
 
@@ -64,9 +66,9 @@ def encrypt(command: EncryptVolume, host: Host, attempt: Attempt) -> EncryptedVo
     with temporaries.of(host, attempt):
         with attempt.step("find"):
             volume = pool.storpool.volume(parse(command.volume), deadline)
-            snapshot = _source(command, volume, pool, deadline)
             attempt.fence(volume.global_id, command.generation)
-        done = _earlier(volume, attempt)
+            done = _earlier(volume, attempt)
+            snapshot = None if done else _source(command, volume, pool, deadline)
         if done is None:
             with attempt.step("check"):
                 _check(volume, host, attempt, deadline)
@@ -83,7 +85,7 @@ def encrypt(command: EncryptVolume, host: Host, attempt: Attempt) -> EncryptedVo
         payload_size_bytes=volume.size_bytes - done.payload_offset_bytes,
         luks_uuid=done.luks_uuid,
         cipher=done.cipher,
-        snapshot=snapshot.global_id if snapshot else None,
+        snapshot=done.snapshot,
         block_hash=done.block_hash,
         copies=done.copies,
     )
@@ -156,7 +158,9 @@ def _formatted(volume: Volume, snapshot: Volume | None, named: Key, copy: Copy, 
         with attempt.step("format", changes=True):
             host.images.encrypt(target, copy.task("format"))
         block_hash = copy.run(source, target, snapshot.size_bytes) if source and snapshot else None
-        done = _verified(volume, target, block_hash, copy)
+        done = _verified(volume, target, copy).model_copy(
+            update={"snapshot": snapshot.global_id if snapshot else None, "block_hash": block_hash}
+        )
     attempt.interrupt.check()
     attempt.note(ENCRYPTED, done.model_dump_json())
     return done
@@ -185,14 +189,12 @@ def _refuse_data(volume: Volume, target: Image, copy: Copy) -> None:
                 )
 
 
-def _verified(volume: Volume, target: Image, block_hash: str | None, copy: Copy) -> Formatted:
+def _verified(volume: Volume, target: Image, copy: Copy) -> Formatted:
     """The header as it is on the storage, opened by the key."""
     attempt, images = copy.attempt, copy.host.images
     with attempt.step("header"):
         if attempt.plans:
-            return Formatted(
-                luks_uuid="", cipher="", payload_offset_bytes=PAYLOAD_OFFSET_BYTES, block_hash=block_hash, copies=0
-            )
+            return _formatted_as(Luks(PAYLOAD_OFFSET_BYTES, "", ""), attempt)
         header = luks.parse(images.read(target, 0, luks.HEADER_BYTES, copy.task("header")))
         if header is None or header.payload_offset_bytes != PAYLOAD_OFFSET_BYTES:
             raise CopyMismatch(
@@ -201,11 +203,16 @@ def _verified(volume: Volume, target: Image, block_hash: str | None, copy: Copy)
                 volume=volume.global_id,
             )
         images.unlock(target, copy.task("header"))
+    return _formatted_as(header, attempt)
+
+
+def _formatted_as(header: Luks, attempt: Attempt) -> Formatted:
     return Formatted(
         luks_uuid=header.uuid,
         cipher=header.cipher,
         payload_offset_bytes=header.payload_offset_bytes,
-        block_hash=block_hash,
+        snapshot=None,
+        block_hash=None,
         copies=attempt.number,
     )
 

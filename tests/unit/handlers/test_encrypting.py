@@ -159,10 +159,12 @@ def test_a_key_that_is_not_there_is_told_before_anything_is_done(host: FakeHost,
 
 
 def test_a_second_run_of_a_request_repeats_its_success(host: FakeHost, volume: Volume) -> None:
-    """The agent died when the volume could be used, and had not answered."""
+    """The agent died when the volume could be used, and had not answered. Its template has been deleted since."""
     request_id = uuid4()
-    first = host.run(order(volume), request_id=request_id)
-    again = host.run(order(volume), request_id=request_id, attempt=2)
+    template = host.storpool.add(MIB, "debian", snapshot=True)
+    first = host.run(order(volume, source_snapshot="debian"), request_id=request_id)
+    del host.storpool.volumes[template.global_id]
+    again = host.run(order(volume, source_snapshot="debian"), request_id=request_id, attempt=2)
     assert isinstance(first, Success)
     assert isinstance(again, Success)
     assert again.result == first.result
