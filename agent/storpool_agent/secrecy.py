@@ -37,9 +37,8 @@ def storable(request: Request | ControlRequest, body: bytes) -> bytes:
 
 def _without(model: M) -> M:
     """A copy with every secret replaced, whatever its length."""
-    changes = {
-        name: _replaced(value) for name, value in vars(model).items() if isinstance(value, SecretStr | BaseModel | list)
-    }
+    fields: dict[str, object] = vars(model)
+    changes = {name: _replaced(value) for name, value in fields.items()}
     return model.model_copy(update=changes)
 
 

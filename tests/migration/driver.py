@@ -1,29 +1,18 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""A migration by the agents, step by step, so that a test may do something between the steps."""
+"""A migration as a management plane drives it, by the SDK, and a test that may do something between its steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from kvm_host import KvmHost
-from storpool_commands.client import CommandFailed
-from storpool_commands.errors import ErrorCode
-from storpool_commands.migration import (
-    DescribedMachine,
-    DescribeMachine,
-    FinishMigration,
-    MigrateVm,
-    MigrationDisk,
-    PrepareMigration,
-    RollbackMigration,
-)
+from storpool_commands.client import CompletedMigration, MigrationPlan
+from storpool_commands.copies import MigrateVolume
 from traveller import Traveller
 from two_hosts import TwoHosts
 
-LIFE = timedelta(minutes=5)
-MIGRATE_TIMEOUT_S = 120.0
+BEGIN_WITHIN_S = 300.0
 Step = str
 
 
@@ -39,80 +28,38 @@ class Driver:
     source: KvmHost
     destination: KvmHost
     before: Callable[[Step], None] = _nothing
+    """Called before each step: describe, prepare, migrate, finish or rollback on source or destination."""
     bandwidth_bytes_s: int | None = None
+    volumes: Sequence[MigrateVolume] = ()
     migration: UUID = field(default_factory=uuid4)
-    expires_at: datetime = field(default_factory=lambda: datetime.now(UTC) + LIFE)
-    machine: DescribedMachine | None = None
 
-    def run(self) -> None:
-        """To its end. Raises CommandFailed, when it was definite after it has been taken back."""
-        try:
-            self._prepare()
-            self._migrate()
-        except CommandFailed as error:
-            if error.retry != "uncertain":
-                self.roll_back()
-            raise
-        self.finish()
-
-    def finish(self) -> None:
-        for host in (self.destination, self.source):
-            self.before(f"finish on {self._role(host)}")
-            self.hosts.call(host, FinishMigration(migration=self.migration, vm=self.guest.uuid))
-
-    def roll_back(self) -> None:
-        for host in (self.destination, self.source):
-            self.before(f"rollback on {self._role(host)}")
-            self.hosts.call(host, RollbackMigration(migration=self.migration, vm=self.guest.uuid))
-
-    def _prepare(self) -> None:
-        if self.machine is None:
-            self.before("describe")
-            self.machine = self.hosts.call(self.source, DescribeMachine(vm=self.guest.uuid))
-        self.before("prepare")
-        try:
-            self.hosts.call(self.destination, self._preparation(self.machine))
-        except CommandFailed as error:
-            if not _has_come_so_far(error):
-                raise
-
-    def _preparation(self, machine: DescribedMachine) -> PrepareMigration:
-        return PrepareMigration(
+    def run(self) -> CompletedMigration:
+        """To its end. Raises what `ManagementClient.migrate` does."""
+        plan = MigrationPlan(
+            self.guest.uuid,
+            self.source.name,
+            self.destination.name,
             migration=self.migration,
-            vm=machine.vm,
-            name=machine.name,
-            source=self.source.name,
-            expires_at=self.expires_at,
-            cpu=machine.cpu,
-            arch=machine.arch,
-            machine_type=machine.machine_type,
-            domain_type="qemu",
-            disks=[MigrationDisk(volume=volume) for volume in self._volumes()],
+            volumes=self.volumes,
+            begin_within_s=BEGIN_WITHIN_S,
+            bandwidth_bytes_s=self.bandwidth_bytes_s,
         )
+        return self.hosts.management.migrate(plan, on_phase=self._phase)
 
-    def _migrate(self) -> None:
-        self.before("migrate")
-        self.hosts.call(
-            self.source,
-            MigrateVm(
-                migration=self.migration,
-                vm=self.guest.uuid,
-                destination=self.destination.name,
-                expires_at=self.expires_at,
-                disks=self._volumes(),
-                bandwidth_bytes_s=self.bandwidth_bytes_s,
-            ),
-            timeout_s=MIGRATE_TIMEOUT_S,
-        )
+    def _phase(self, phase: str) -> None:
+        match phase.split():
+            case ["look", *_]:
+                self.before("describe")
+            case ["prepare", _]:
+                self.before("prepare")
+            case ["move", what] if what == self.guest.uuid:
+                self.before("migrate")
+            case ["finish", "on", host]:
+                self.before(f"finish on {self._role(host)}")
+            case ["roll", "back", "on", host]:
+                self.before(f"rollback on {self._role(host)}")
+            case _:
+                pass
 
-    def _volumes(self) -> list[str]:
-        return [f"~{volume}" for volume in self.guest.volumes]
-
-    def _role(self, host: KvmHost) -> str:
-        return "source" if host is self.source else "destination"
-
-
-def _has_come_so_far(error: CommandFailed) -> bool:
-    """The machine is there already, by an earlier run."""
-    finished = error.code is ErrorCode.MIGRATION_OVER and error.facts.get("state") == "finished"
-    return finished or error.code is ErrorCode.MIGRATION_COMPLETED
+    def _role(self, host: str) -> str:
+        return "source" if host == self.source.name else "destination"

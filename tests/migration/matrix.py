@@ -16,8 +16,7 @@ from kvm_host import KvmHost
 from migration.driver import Driver, Step
 from migration.moments import before_confirm, before_finish, wait_for_the_middle
 from real_lab import background, wait_for
-from storpool_commands.client import CallError, CommandFailed
-from storpool_commands.errors import ErrorCode
+from storpool_commands.client import CallError, CommandFailed, MigrationFailed, MigrationUnresolved
 from two_hosts import TwoHosts
 
 SLOW_BYTES_S = 16 << 20
@@ -28,8 +27,6 @@ HELD_S = 2.0
 RUNS = 4
 """How often the driver is run before the migration counts as one without an end."""
 
-OVER = "migration-over"
-"""What a host says to a migration that has been rolled back."""
 
 Kill = Callable[[], None]
 Record = Callable[[str, object], None]
@@ -42,6 +39,15 @@ class Victim:
 
     kill: Kill
     restart: Kill
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Of one run of the driver."""
+
+    said: str
+    """Why it has not moved; empty when it has."""
+    settled: bool
 
 
 def victims(driver: Driver) -> Mapping[str, Victim]:
@@ -191,22 +197,19 @@ def play_crash(driver: Driver, agent: AgentProcess, point: str) -> str:
     return _settled(driver, run.result())
 
 
-def _evidence(error: CommandFailed) -> str:
-    """Of both hosts: who has to decide where a machine runs needs to know what each of them says."""
-    if error.code is not ErrorCode.MIGRATION_UNKNOWN:
-        return ""
-    source, destination = error.facts.get("on_source"), error.facts.get("on_destination")
-    assert source, f"what the source says is not told: {error}"
-    assert destination, f"what the destination says is not told: {error}"
-    return f" (source: {source}; destination: {destination})"
+def _evidence(driver: Driver, error: MigrationUnresolved) -> str:
+    """Who has to decide where a machine runs needs to know what each of the hosts says."""
+    seen = {host.name: error.seen.get(host.name) for host in (driver.source, driver.destination)}
+    assert all(seen.values()), f"not both hosts are heard: {error}"
+    return ", ".join(f"{name}: {state}" for name, state in seen.items())
 
 
-def _settled(driver: Driver, said: str) -> str:
+def _settled(driver: Driver, first: _Outcome) -> str:
     """Drive it on until it has come to its end, one or the other."""
-    history = [said]
-    while history[-1] not in ("", OVER) and len(history) < RUNS:
+    history = [first]
+    while not history[-1].settled and len(history) < RUNS:
         history.append(_attempt(driver))
-    return _end(driver, [each for each in history if each not in ("", OVER)])
+    return _end(driver, [each.said for each in history if each.said])
 
 
 def cell(victim: str, phase: str, ended: str) -> tuple[str, object]:
@@ -227,15 +230,18 @@ def table(cells: Iterable[Sequence[str]]) -> list[str]:
     return [*lines, *notes]
 
 
-def _attempt(driver: Driver) -> str:
-    """Why it has not come to its end; empty when it has."""
+def _attempt(driver: Driver) -> _Outcome:
     try:
         driver.run()
+    except MigrationFailed as error:
+        return _Outcome(str(error.cause.code), settled=True)
+    except MigrationUnresolved as error:
+        return _Outcome(f"{error.cause.code} ({_evidence(driver, error)})", settled=False)
     except CommandFailed as error:
-        return f"{error.code}{_evidence(error)}"
+        return _Outcome(str(error.code), settled=False)
     except CallError as error:
-        return type(error).__name__
-    return ""
+        return _Outcome(type(error).__name__, settled=False)
+    return _Outcome("", settled=True)
 
 
 def _end(driver: Driver, said: list[str]) -> str:
@@ -257,8 +263,8 @@ def _end(driver: Driver, said: list[str]) -> str:
     return ", ".join(["moved" if keeper is driver.destination else "stayed", *said])
 
 
-def _refuse_early_end(run: "Future[str]") -> None:
-    assert not run.done(), f"it came to an end before anything was killed: {run.result() or 'success'}"
+def _refuse_early_end(run: "Future[_Outcome]") -> None:
+    assert not run.done(), f"it came to an end before anything was killed: {run.result().said or 'success'}"
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from migration.driver import Driver
-from storpool_commands.copies import MigratedVolume, MigrateVolume
+from storpool_commands.copies import MigrateVolume
 from storpool_commands.images import StoredImage
 from traveller import FILES, Traveller, traveller_in_files
 from two_hosts import TEMPLATE, TwoHosts
@@ -21,11 +21,10 @@ def guest(agents: TwoHosts) -> Iterator[Traveller]:
 
 
 def test_two_disks_in_files_become_volumes_that_the_other_host_has(agents: TwoHosts, guest: Traveller) -> None:
-    moved = [move_to_storpool(agents, guest, name) for name in FILES]
+    volumes = [to_storpool(agents, guest, name) for name in FILES]
+    moved = Driver(agents, guest, agents.kvm1, agents.kvm2, volumes=volumes).run().volumes
     assert [each.method for each in moved] == ["live", "live"]
     guest.volumes = [each.volume for each in moved if each.volume]
-    assert [agents.attachments(volume) for volume in guest.volumes] == [{"kvm1": "rw"}] * 2
-    Driver(agents, guest, agents.kvm1, agents.kvm2).run()
     guest.has_come_to(agents.kvm2)
     guest.still_writes()
     assert [agents.attachments(volume) for volume in guest.volumes] == [{"kvm2": "rw"}] * 2
@@ -33,7 +32,6 @@ def test_two_disks_in_files_become_volumes_that_the_other_host_has(agents: TwoHo
     guest.come_to_rest()
 
 
-def move_to_storpool(hosts: TwoHosts, guest: Traveller, name: str) -> MigratedVolume:
+def to_storpool(hosts: TwoHosts, guest: Traveller, name: str) -> MigrateVolume:
     file = StoredImage(store=f"file://{hosts.kvm1.here / 'images'}", path=name)
-    command = MigrateVolume(source=file, source_format="raw", template=TEMPLATE, vm=guest.uuid, delete_source=True)
-    return hosts.call(hosts.kvm1, command, timeout_s=120.0)
+    return MigrateVolume(source=file, source_format="raw", template=TEMPLATE, vm=guest.uuid, delete_source=True)

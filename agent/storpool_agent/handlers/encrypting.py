@@ -8,9 +8,11 @@ the first two, so that the one that is formatted over was never anybody's.
 """
 
 from contextlib import ExitStack
+from threading import Event
 
 from pydantic import BaseModel, ConfigDict
 
+from storpool_agent import retry
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import (
@@ -26,7 +28,7 @@ from storpool_agent.handlers import connecting, releasing, temporaries
 from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy, closed_after
 from storpool_agent.host import Host, Pool
 from storpool_agent.images import luks
-from storpool_agent.images.luks import PAYLOAD_OFFSET_BYTES
+from storpool_agent.images.luks import PAYLOAD_OFFSET_BYTES, Luks
 from storpool_agent.images.model import Image
 from storpool_agent.storpool.model import Volume, VolumeChange
 from storpool_commands.encrypting import EncryptedVolume, EncryptVolume
@@ -50,6 +52,8 @@ class Formatted(BaseModel):
     luks_uuid: str
     cipher: str
     payload_offset_bytes: int
+    snapshot: str | None
+    """The global id of the one whose contents it has."""
     block_hash: str | None
     copies: int
 
@@ -62,9 +66,9 @@ def encrypt(command: EncryptVolume, host: Host, attempt: Attempt) -> EncryptedVo
     with temporaries.of(host, attempt):
         with attempt.step("find"):
             volume = pool.storpool.volume(parse(command.volume), deadline)
-            snapshot = _source(command, volume, pool, deadline)
             attempt.fence(volume.global_id, command.generation)
-        done = _earlier(volume, attempt)
+            done = _earlier(volume, attempt)
+            snapshot = None if done else _source(command, volume, pool, deadline)
         if done is None:
             with attempt.step("check"):
                 _check(volume, host, attempt, deadline)
@@ -81,7 +85,7 @@ def encrypt(command: EncryptVolume, host: Host, attempt: Attempt) -> EncryptedVo
         payload_size_bytes=volume.size_bytes - done.payload_offset_bytes,
         luks_uuid=done.luks_uuid,
         cipher=done.cipher,
-        snapshot=snapshot.global_id if snapshot else None,
+        snapshot=done.snapshot,
         block_hash=done.block_hash,
         copies=done.copies,
     )
@@ -119,7 +123,7 @@ def _state(volume: Volume) -> str | None:
 
 
 def _check(volume: Volume, host: Host, attempt: Attempt, deadline: Deadline) -> None:
-    """Raises NotEncrypted, AlreadyEncrypted, VolumeBusy, DiskInUseByVm."""
+    """Raises NotEncrypted, AlreadyEncrypted, VolumeBusy."""
     if _state(volume) is None:
         raise NotEncrypted(
             f"volume {volume.global_id} was not made with encrypted: true, and is never formatted; make another",
@@ -132,7 +136,6 @@ def _check(volume: Volume, host: Host, attempt: Attempt, deadline: Deadline) -> 
     connecting.refuse_jobs(volume, attempt)
     if volume.global_id not in {one.target for one in attempt.temporaries.of(attempt.request_id)}:
         releasing.refuse_attached(volume, releasing.clients_of([volume], host.storpool, deadline)[volume.global_id])
-    releasing.refuse_running([volume], host, deadline)
 
 
 def _formatted(volume: Volume, snapshot: Volume | None, named: Key, copy: Copy, pool: Pool) -> Formatted:
@@ -140,9 +143,9 @@ def _formatted(volume: Volume, snapshot: Volume | None, named: Key, copy: Copy, 
     host, attempt = copy.host, copy.attempt
     with ExitStack() as files:
         key = files.enter_context(luks.sealed(host.keys.passphrase(named)))
-        device = copy.open_device(volume, "rw", Deadline.after(API_TIMEOUT_S))
-        files.enter_context(closed_after(device.descriptor))
-        target = Image(device.descriptor, "raw", device.name, device=True, luks=key)
+        descriptor = _opened(volume, copy)
+        files.enter_context(closed_after(descriptor))
+        target = Image(descriptor, "raw", host.devices.link(volume.global_id), device=True, luks=key)
         if _state(volume) == NEW:
             _refuse_data(volume, target, copy)
         with attempt.step("mark", changes=True):
@@ -155,10 +158,22 @@ def _formatted(volume: Volume, snapshot: Volume | None, named: Key, copy: Copy, 
         with attempt.step("format", changes=True):
             host.images.encrypt(target, copy.task("format"))
         block_hash = copy.run(source, target, snapshot.size_bytes) if source and snapshot else None
-        done = _verified(volume, target, block_hash, copy)
+        done = _verified(volume, target, copy).model_copy(
+            update={"snapshot": snapshot.global_id if snapshot else None, "block_hash": block_hash}
+        )
     attempt.interrupt.check()
     attempt.note(ENCRYPTED, done.model_dump_json())
     return done
+
+
+def _opened(volume: Volume, copy: Copy) -> int:
+    """For this job alone. A tool of an earlier run, which ends with the agent that it was started by, is waited for: it
+    would write over what is written now. Raises VolumeBusy."""
+    device = temporaries.attach(volume, "rw", copy.host, copy.attempt, Deadline.after(API_TIMEOUT_S))
+    with copy.attempt.step("alone"):
+        patience = Deadline.after(API_TIMEOUT_S)
+        retry.while_busy(Event(), patience)(connecting.refuse_holders, volume, device, copy.host)
+    return copy.host.devices.open(device, "rw")
 
 
 def _refuse_data(volume: Volume, target: Image, copy: Copy) -> None:
@@ -174,14 +189,12 @@ def _refuse_data(volume: Volume, target: Image, copy: Copy) -> None:
                 )
 
 
-def _verified(volume: Volume, target: Image, block_hash: str | None, copy: Copy) -> Formatted:
+def _verified(volume: Volume, target: Image, copy: Copy) -> Formatted:
     """The header as it is on the storage, opened by the key."""
     attempt, images = copy.attempt, copy.host.images
     with attempt.step("header"):
         if attempt.plans:
-            return Formatted(
-                luks_uuid="", cipher="", payload_offset_bytes=PAYLOAD_OFFSET_BYTES, block_hash=block_hash, copies=0
-            )
+            return _formatted_as(Luks(PAYLOAD_OFFSET_BYTES, "", ""), attempt)
         header = luks.parse(images.read(target, 0, luks.HEADER_BYTES, copy.task("header")))
         if header is None or header.payload_offset_bytes != PAYLOAD_OFFSET_BYTES:
             raise CopyMismatch(
@@ -190,11 +203,16 @@ def _verified(volume: Volume, target: Image, block_hash: str | None, copy: Copy)
                 volume=volume.global_id,
             )
         images.unlock(target, copy.task("header"))
+    return _formatted_as(header, attempt)
+
+
+def _formatted_as(header: Luks, attempt: Attempt) -> Formatted:
     return Formatted(
         luks_uuid=header.uuid,
         cipher=header.cipher,
         payload_offset_bytes=header.payload_offset_bytes,
-        block_hash=block_hash,
+        snapshot=None,
+        block_hash=None,
         copies=attempt.number,
     )
 

@@ -10,20 +10,27 @@ from storpool_commands.client.errors import (
     ClientClosed,
     CommandFailed,
     HostUnknown,
+    MigrationFailed,
+    MigrationUnresolved,
     NoReply,
     RequestRefused,
     UnreadableReply,
 )
 from storpool_commands.client.events import Subscription
+from storpool_commands.client.migrating import CompletedMigration, MigrationPlan
 
 __all__ = [
     "BrokerUnreachable",
     "CallError",
     "ClientClosed",
     "CommandFailed",
+    "CompletedMigration",
     "HostUnknown",
     "InvalidUrl",
     "ManagementClient",
+    "MigrationFailed",
+    "MigrationPlan",
+    "MigrationUnresolved",
     "NoReply",
     "RequestRefused",
     "Subscription",

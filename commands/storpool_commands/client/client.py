@@ -25,6 +25,7 @@ from storpool_commands.client.errors import (
 from storpool_commands.client.events import Subscription
 from storpool_commands.client.link import Link
 from storpool_commands.client.mailbox import Mailbox
+from storpool_commands.client.migrating import CompletedMigration, Drive, MigrationPlan
 from storpool_commands.client.request import (
     OnProgress,
     Options,
@@ -132,6 +133,22 @@ class ManagementClient:
         Raises CommandFailed: `too-late` when it is finished, `unknown-request`; and what call does.
         """
         return self.control(CancelCommand(id=request_id), host=host, timeout_s=timeout_s)
+
+    def migrate(
+        self,
+        plan: MigrationPlan,
+        *,
+        on_progress: OnProgress | None = None,
+        on_phase: Callable[[str], None] = lambda _phase: None,
+    ) -> CompletedMigration:
+        """Move a running machine to another host, with the volumes that the plan names; `on_phase` hears of each step.
+
+        Called again with the same plan, it goes on where the first call ended. Raises MigrationFailed when the machine
+        stays where it is, MigrationUnresolved when that could not be settled, ValueError for a machine that cannot be
+        moved so, and what `call` does: CommandFailed before anything has been prepared, or when a volume could not be
+        moved; NoReply and the others when it may still go on.
+        """
+        return Drive(self, plan, on_progress, on_phase).run()
 
     def ask(
         self, command: CommandModel[Any], *, host: str, exchange: str | None = None, **options: Unpack[Options]

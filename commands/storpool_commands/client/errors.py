@@ -45,6 +45,30 @@ class CommandFailed(CallError):
         return self.reply.steps
 
 
+class MigrationFailed(CallError):
+    """The machine runs on the source with its disks, and the destination has none of them. Try with a new migration."""
+
+    def __init__(self, migration: UUID, cause: CommandFailed) -> None:
+        super().__init__(f"{cause}; the machine stays on the source, the destination has let go of its disks")
+        self.migration = migration
+        self.cause = cause
+
+
+class MigrationUnresolved(CallError):
+    """Where the machine is to be could not be settled, and nothing was done that is not proven to be right.
+
+    The same call with the same migration goes on, when the reason is mended. `seen` is what each host says of the
+    machine: a state of it, an error code such as `vm-not-found`, or that the host does not answer.
+    """
+
+    def __init__(self, migration: UUID, what: str, cause: CommandFailed, seen: dict[str, str]) -> None:
+        told = ", ".join(f"{host}: {state}" for host, state in seen.items())
+        super().__init__(f"{what}: {cause}. The machine as seen on {told}")
+        self.migration = migration
+        self.cause = cause
+        self.seen = seen
+
+
 class _AboutRequest(CallError):
     """Has the request's id, with which the same call can be made again."""
 

@@ -10,12 +10,13 @@ import pytest
 from pydantic import SecretStr
 
 from fake_host import FakeHost
+from storpool_agent import retry
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import Cancelled, CopyFailed, StorPoolUnavailable
 from storpool_agent.images.luks import PAYLOAD_OFFSET_BYTES
 from storpool_agent.journal.temporaries import ATTACHMENT, USE, Temporary
 from storpool_agent.storpool.model import Volume
-from storpool_commands.disks import AttachDisk, ConnectPhysicalDisk, StorpoolResize
+from storpool_commands.disks import ConnectPhysicalDisk, Holder, StorpoolResize
 from storpool_commands.encrypting import EncryptVolume
 from storpool_commands.encryption import Key
 from storpool_commands.envelope import Failure, Success
@@ -103,7 +104,7 @@ def test_one_that_is_encrypted_is_not_formatted_again(host: FakeHost, volume: Vo
     assert host.storpool.disks[volume.global_id].read() == before
 
 
-@pytest.mark.parametrize("make", ["plain", "attached here", "attached elsewhere", "a disk of a machine", "a job's"])
+@pytest.mark.parametrize("make", ["plain", "attached here", "attached elsewhere", "a job's"])
 def test_what_is_not_new_and_free_is_left_alone(host: FakeHost, volume: Volume, make: str) -> None:
     code = ErrorCode.VOLUME_BUSY
     if make == "plain":
@@ -112,18 +113,22 @@ def test_what_is_not_new_and_free_is_left_alone(host: FakeHost, volume: Volume, 
         host.storpool.attach_elsewhere(volume, host.storpool.our_id)
     elif make == "attached elsewhere":
         host.storpool.attach_elsewhere(volume, 2, "ro")
-    elif make == "a disk of a machine":
-        plain = host.storpool.volumes[volume.global_id] = replace(volume, tags={})
-        machine = host.machine()
-        host.succeed(AttachDisk(vm=machine.uuid, volume=str(plain.reference)))
-        host.storpool.attached.clear()
-        host.storpool.volumes[volume.global_id] = volume
-        code = ErrorCode.DISK_IN_USE_BY_VM
     else:
         host.journal.temporaries.add(Temporary(str(uuid4()), USE, volume.global_id))
     failure = host.fail(order(volume))
     assert (failure.code, failure.side_effects) == (code, "none")
     assert tag(host, volume) == (None if make == "plain" else "new")
+
+
+def test_what_somebody_has_open_is_not_formatted(
+    host: FakeHost, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tool that has outlived the agent that started it, say."""
+    monkeypatch.setattr(retry, "BUSY_S", 0.0)
+    host.storpool.openers[volume.global_id] = [Holder(kind="process", name="qemu-img", pid=7)]
+    failure = host.fail(order(volume))
+    assert (failure.code, tag(host, volume)) == (ErrorCode.VOLUME_BUSY, "new")
+    assert "qemu-img (pid 7)" in failure.message
 
 
 def test_one_with_data_in_it_is_not_formatted(host: FakeHost, volume: Volume) -> None:
@@ -154,10 +159,12 @@ def test_a_key_that_is_not_there_is_told_before_anything_is_done(host: FakeHost,
 
 
 def test_a_second_run_of_a_request_repeats_its_success(host: FakeHost, volume: Volume) -> None:
-    """The agent died when the volume could be used, and had not answered."""
+    """The agent died when the volume could be used, and had not answered. Its template has been deleted since."""
     request_id = uuid4()
-    first = host.run(order(volume), request_id=request_id)
-    again = host.run(order(volume), request_id=request_id, attempt=2)
+    template = host.storpool.add(MIB, "debian", snapshot=True)
+    first = host.run(order(volume, source_snapshot="debian"), request_id=request_id)
+    del host.storpool.volumes[template.global_id]
+    again = host.run(order(volume, source_snapshot="debian"), request_id=request_id, attempt=2)
     assert isinstance(first, Success)
     assert isinstance(again, Success)
     assert again.result == first.result

@@ -14,7 +14,7 @@ from uuid import uuid4
 import click
 
 from storpool_commands import catalogue, envelope, topology
-from storpool_commands.client.cli import fields, outcome, provision, render
+from storpool_commands.client.cli import fields, migrate, outcome, provision, render
 from storpool_commands.client.cli.sending import Sending, main_options, sending_options
 from storpool_commands.client.errors import CallError
 from storpool_commands.wire import CommandModel
@@ -128,6 +128,7 @@ def _program() -> click.Group:
     tail = click.Command("events", callback=_tail, params=[binding, *sending_options()], help=_tail.__doc__)
     tail.short_help = "Print events as they happen."
     group.add_command(tail)
+    group.add_command(migrate.command())
     group.add_command(provision.group())
     return group
 

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from rich.console import Console
@@ -19,17 +19,23 @@ from storpool_commands.client.cli.bar import Bar
 from storpool_commands.client.client import ManagementClient
 from storpool_commands.client.errors import CallError, CommandFailed
 from storpool_commands.client.request import is_bulk
-from storpool_commands.envelope import Success
 from storpool_commands.errors import ErrorCode
 from storpool_commands.wire import CommandModel
+
+T = TypeVar("T")
 
 
 def can_ask(command: CommandModel[Any]) -> bool:
     """Whether an interrupt is worth a question: the command takes long, and there is somebody to answer."""
-    return is_bulk(command) and sys.stdin.isatty() and sys.stderr.isatty()
+    return is_bulk(command) and somebody_answers()
 
 
-def reply_of(waiting: "Future[Success]", interrupted: Callable[[], None]) -> Success:
+def somebody_answers() -> bool:
+    """A person sits at the terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def reply_of(waiting: "Future[T]", interrupted: Callable[[], None]) -> T:
     """Wait for what another thread waits for; `interrupted` is called at Ctrl-C, which only this thread sees.
 
     Raises what the call raises, and KeyboardInterrupt when `interrupted` does.

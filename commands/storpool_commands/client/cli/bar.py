@@ -49,6 +49,12 @@ class Bar:
         self._cancelling = True
         self._display.update(self._task, description="cancelling")
 
+    def phase(self, phase: str) -> None:
+        """What is done now, of something that takes several requests. Any thread may call it."""
+        if not self._cancelling:
+            said = render.plain(phase).replace("[", r"\[")
+            self._display.update(self._task, description=said, total=None, facts=Text())
+
     def show(self, sign: Accepted | Progress) -> None:
         """Any thread may call it."""
         phase = sign.phase if isinstance(sign, Progress) else "accepted"
@@ -73,6 +79,10 @@ class Lines:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def phase(self, phase: str) -> None:
+        """What is done now, of something that takes several requests."""
+        self._console.print(Text(render.plain(phase)), soft_wrap=True)
 
     def show(self, sign: Accepted | Progress) -> None:
         if not isinstance(sign, Progress) or (sign.phase == self._phase and self._clock() < self._due_at):

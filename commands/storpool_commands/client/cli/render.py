@@ -30,6 +30,11 @@ def success(console: Console, reply: Success) -> None:
     console.print(f"done in {reply.took_ms:.0f} ms", style="green")
 
 
+def record(console: Console, what: BaseModel) -> None:
+    """Its fields, one a line."""
+    console.print(_record(what))
+
+
 def failure(console: Console, reply: Failure) -> None:
     """What has failed, what to do, the facts, the steps."""
     console.print(Text.assemble((f"{reply.code}: ", "bold red"), (plain(reply.message), "red")))

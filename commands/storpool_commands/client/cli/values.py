@@ -7,7 +7,7 @@ import re
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from pydantic import SecretStr
@@ -45,25 +45,25 @@ class JsonObject(click.ParamType):  # type: ignore[type-arg]
     name = "json"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
-        if isinstance(value, dict):
-            return value
         try:
-            read = json.loads(value)
+            read = cast("object", json.loads(value))
         except ValueError:
             read = None
         if not isinstance(read, dict):
             self.fail('must be a JSON object, such as {"volume": "disk-1", "mode": "rw"}', param, ctx)
-        if _names(read, "secret"):
+        given = cast("dict[str, Any]", read)
+        if _names(given, "secret"):
             self.fail(
                 "arguments are seen by everybody on the machine: give a key by its file or credential", param, ctx
             )
-        return read
+        return given
 
 
-def _names(value: Any, word: str) -> bool:
+def _names(value: object, word: str) -> bool:
     if isinstance(value, dict):
-        return word in value or any(_names(each, word) for each in value.values())
-    return isinstance(value, list) and any(_names(each, word) for each in value)
+        members = cast("dict[str, object]", value)
+        return word in members or any(_names(each, word) for each in members.values())
+    return isinstance(value, list) and any(_names(each, word) for each in cast("list[object]", value))
 
 
 class SecretFile(click.ParamType):  # type: ignore[type-arg]
