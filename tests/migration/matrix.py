@@ -185,7 +185,8 @@ def play(driver: Driver, phase: str, victim: Victim) -> str:
 
 def play_crash(driver: Driver, agent: AgentProcess, point: str) -> str:
     """As `play`, for an agent that dies by itself at one of its crash points. Those of a rollback need one."""
-    agent.restart_to_crash_at(point)
+    agent.kill()
+    agent.start(crash_at=point)
     taken_back = point.startswith("rollbackMigration")
     driver.bandwidth_bytes_s = SLOW_BYTES_S if taken_back else None
     with background(lambda: _attempt(driver)) as run:
