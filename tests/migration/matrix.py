@@ -24,6 +24,8 @@ REACHED_TIMEOUT_S = 90.0
 RUN_TIMEOUT_S = 240.0
 HELD_S = 2.0
 """How long StorPool leaves a request unanswered, for something to be killed meanwhile."""
+GONE_TIMEOUT_S = 30.0
+"""For a QEMU that is on its way out."""
 RUNS = 4
 """How often the driver is run before the migration counts as one without an end."""
 
@@ -249,7 +251,11 @@ def _end(driver: Driver, said: list[str]) -> str:
     """Which host has the machine and its volumes, when all is in order. Raises AssertionError otherwise."""
     hosts, guest = driver.hosts, driver.guest
     both = (driver.source, driver.destination)
-    wait_for(lambda: sum(len(host.qemus()) for host in both) == 1, REACHED_TIMEOUT_S)
+    try:
+        wait_for(lambda: sum(len(host.qemus()) for host in both) == 1, GONE_TIMEOUT_S)
+    except AssertionError as error:
+        there = {host.name: (host.machines(), host.qemus()) for host in both}
+        raise AssertionError(f"machines and QEMUs: {there}, after {said}") from error
     where = [host for host in both if host.machines()]
     states = [state for host in both for state in host.machines().values()]
     assert states == [libvirt.VIR_DOMAIN_RUNNING], f"{[host.name for host in where]} {states}, after {said}"
