@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from storpool_agent.journal.journal import Outgoing
+from storpool_agent.journal.outgoing import Outgoing
 
 WAIT_S = 5.0
 

@@ -11,7 +11,7 @@ from storpool_commands.explaining import ExplainedVolume, SeenDisk, SeenJob
 
 def summary(seen: ExplainedVolume, text: str) -> str:
     """Who has it, in a sentence or two."""
-    return " ".join(_who(seen) or [_nobody(seen, text)])
+    return " ".join([*(_who(seen) or [_nobody(seen, text)]), *_open(seen)])
 
 
 def what_to_do(seen: ExplainedVolume, host: str) -> list[str]:
@@ -46,21 +46,46 @@ def _who(seen: ExplainedVolume) -> list[str]:
 
 def _nobody(seen: ExplainedVolume, text: str) -> str:
     mode, others = here(seen), elsewhere(seen)
+    unused = "" if seen.not_known else ", and nothing on this host uses it"
     if seen.volume is None and not seen.not_known:
         return f"StorPool has no volume or snapshot {text}."
     if mode:
-        return f"It is attached here ({mode}), and nothing on this host uses it."
+        return f"It is attached here ({mode}){unused}."
     if others:
         clients = ", ".join(f"client {client} ({mode})" for client, mode in others)
         return f"It is not attached here, but to {clients}."
-    if seen.not_known:
+    if _silent(seen, "StorPool"):
         return "Nothing that could be asked knows who has it."
-    return "It is attached nowhere, and nothing on this host uses it."
+    return f"It is attached nowhere{unused}."
+
+
+def _open(seen: ExplainedVolume) -> Iterator[str]:
+    """What nobody has said must not be taken for a no."""
+    asked = [question for side, question in _QUESTIONS.items() if _silent(seen, side)]
+    if asked:
+        yield f"It is not known {', nor '.join(asked)}."
+
+
+_QUESTIONS = {
+    "StorPool": "where it is attached",
+    "the device": "what has its device open",
+    "libvirt": "which machines have it",
+    "the journal": "which requests are at work on it",
+}
+
+
+def _silent(seen: ExplainedVolume, side: str) -> bool:
+    return any(one.startswith(f"{side}: ") for one in seen.not_known)
 
 
 def _unknown(seen: ExplainedVolume) -> Iterator[str]:
-    if any(one.startswith("StorPool: ") for one in seen.not_known):
+    if _silent(seen, "StorPool"):
         yield "StorPool did not say what is attached where: what is said here is what this host knows alone."
+    if _silent(seen, "libvirt"):
+        yield (
+            "libvirt did not say which machines have it: detach and delete nothing before it does. "
+            "`systemctl status libvirtd virtqemud`."
+        )
 
 
 def _missing(seen: ExplainedVolume) -> Iterator[str]:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -17,6 +18,7 @@ import structlog
 
 from storpool_agent import dispatch, liveness, metrics, readings
 from storpool_agent.backlog import Backlog
+from storpool_agent.broker_access import broker_address, login, tls_context
 from storpool_agent.bus.consumer import Consumer
 from storpool_agent.bus.link import Broker
 from storpool_agent.bus.publisher import Publisher
@@ -51,21 +53,13 @@ from storpool_agent.publishers import Publishers
 from storpool_agent.reloading import Reloading
 from storpool_agent.reporting import Reporting
 from storpool_agent.secondary.storage import SecondaryStorage
-from storpool_agent.settings import (
-    Settings,
-    SettingsInvalid,
-    broker_address,
-    credentials_directory,
-    listen_address,
-    login,
-    scratch_dir,
-    storpool_access,
-    tls_context,
-)
+from storpool_agent.secret_files import credentials_directory
+from storpool_agent.settings import Settings, SettingsInvalid, listen_address, scratch_dir
 from storpool_agent.space import SpaceWatch
 from storpool_agent.status_line import StatusLine
 from storpool_agent.stop import RELOAD_SIGNAL, STOP_SIGNALS, StopSignal
 from storpool_agent.storpool.cluster import Cluster
+from storpool_agent.storpool_access import storpool_access
 from storpool_agent.thaws import Thaws
 from storpool_agent.unplugs import Unplugs
 from storpool_agent.watchdog import Watchdog
@@ -142,6 +136,8 @@ def run(settings: Settings, stop: StopSignal, file: Path) -> None:
         log.info("stopping", signal=number.name)
         parts.health.end()
         _end(parts, stop)
+        with suppress(OSError):  # a mark for who asks since when no agent runs, and no reason to end badly
+            os.utime(lock)
         log.info("stopped")
     finally:
         os.close(lock)
@@ -184,8 +180,8 @@ def _lock(state_dir: Path) -> int:
     return handle
 
 
-def host_of(settings: Settings, abandon: Event) -> tuple[Host, Hypervisor, DeviceTree]:
-    """What commands act on, and the two sides of it that are started and stopped. Raises SettingsInvalid."""
+def host_of(settings: Settings, abandon: Event) -> tuple[Host, Cluster, Hypervisor, DeviceTree]:
+    """What commands act on, and the sides of it as what they are here. Raises SettingsInvalid."""
     access = storpool_access(settings.storpool)
     hypervisor = Hypervisor(settings.libvirt.uri, abandon)
     devices = DeviceTree(settings.storpool.device_root)
@@ -208,13 +204,13 @@ def host_of(settings: Settings, abandon: Event) -> tuple[Host, Hypervisor, Devic
         keys=KeyStore(settings.encryption.key_directory, credentials_directory()),
         cluster_id=access.cluster_id,
     )
-    return host, hypervisor, devices
+    return host, storpool, hypervisor, devices
 
 
 def _build(settings: Settings, file: Path) -> _Parts:
     started_at = time()
     abandon = Event()
-    host, hypervisor, devices = host_of(settings, abandon)
+    host, storpool, hypervisor, devices = host_of(settings, abandon)
     database = Database(settings.state_dir)
     liveness.registry.watch("journal", database.under_way_s)
     journal = Journal(database, settings.host)
@@ -279,6 +275,8 @@ def _build(settings: Settings, file: Path) -> _Parts:
         conditions=conditions,
         watchdog=watchdog,
         reloading=reloading,
+        storpool=storpool,
+        hypervisor=hypervisor,
     )
     control.process = reader.process
     return _Parts(

@@ -14,8 +14,10 @@ from storpool_agent import tracing
 from storpool_agent.crash import crash_point
 from storpool_agent.errors import AgentError, Cancelled, StaleGeneration
 from storpool_agent.interrupt import Interrupt
-from storpool_agent.journal.journal import Journal, PendingThaw, PendingUnplug
+from storpool_agent.journal.journal import Journal
 from storpool_agent.journal.temporaries import Temporary
+from storpool_agent.journal.thaws import PendingThaw
+from storpool_agent.journal.unplugs import PendingUnplug
 from storpool_commands.envelope import AnyRequest, Request, Step
 from storpool_commands.errors import SideEffects, retry_class
 
@@ -185,30 +187,30 @@ class Attempt:
 
     def pending_unplug(self, global_id: str) -> PendingUnplug | None:
         """The guest that was asked to let go of a volume and has not yet."""
-        return self._journal.pending_unplug(global_id)
+        return self._journal.unplugs.of(global_id)
 
     def expect_unplug(self, global_id: str, vm: str) -> None:
         """Have the detach finished when the guest lets go, also after a restart of the agent."""
-        self._journal.expect_unplug(PendingUnplug(global_id, vm, self.request_id))
+        self._journal.unplugs.expect(PendingUnplug(global_id, vm, self.request_id))
 
     def forget_unplug(self, global_id: str) -> None:
         """The volume is detached: nothing is left to be finished."""
-        if self._journal.pending_unplug(global_id) is not None:
-            self._journal.settle_unplug(global_id)
+        if self._journal.unplugs.of(global_id) is not None:
+            self._journal.unplugs.settle(global_id)
 
     def expect_thaw(self, vm: str, within_s: float) -> None:
         """Have a guest thawed by then, whatever becomes of this attempt and of the agent. Call it before freezing."""
-        self._journal.expect_thaw(PendingThaw(vm, self.request_id, time() + within_s))
+        self._journal.thaws.expect(PendingThaw(vm, self.request_id, time() + within_s))
 
     def pending_thaw(self, vm: str) -> PendingThaw | None:
         """A guest that was frozen, by whichever command, and has not been seen thawed."""
-        return self._journal.pending_thaw(vm)
+        return self._journal.thaws.of(vm)
 
     def thawed(self, vm: str) -> None:
         """The guest is not frozen."""
-        pending = self._journal.pending_thaw(vm)
+        pending = self._journal.thaws.of(vm)
         if pending is not None:
-            self._journal.settle_thaw(pending)
+            self._journal.thaws.settle(pending)
 
     # what is there for as long as a job runs
 

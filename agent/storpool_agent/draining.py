@@ -22,7 +22,7 @@ LISTED = 100
 
 def drained(host: Host, journal: Journal, unfinished: Sequence[Job]) -> Drained:
     """The reply to a drain. Raises JournalUnavailable; what others cannot tell is told as not known."""
-    unplugs = journal.pending_unplugs()
+    unplugs = journal.unplugs.pending()
     mirrors = [(one.command, *json.loads(one.target)) for one in journal.temporaries.of_kind(MIRROR)]
     attachments, not_known = _in_use(host, journal)
     return Drained(
@@ -59,6 +59,7 @@ def _in_use(host: Host, journal: Journal) -> tuple[list[ListedAttachment] | None
             mode=one.mode,
             path=seen.path(one.global_id),
             vms=seen.running(one.global_id),
+            vm_names=seen.running_names(one.global_id),
         )
         for one in sorted(seen.here, key=lambda one: one.global_id)
         if seen.running(one.global_id)

@@ -16,7 +16,8 @@ from storpool_agent.control import CHANGING, Control
 from storpool_agent.crash import crash_point
 from storpool_agent.errors import AgentError, JournalUnavailable
 from storpool_agent.jobs import Jobs
-from storpool_agent.journal.journal import Arrival, Journal, Outgoing, Verdict
+from storpool_agent.journal.journal import Arrival, Journal, Verdict
+from storpool_agent.journal.outgoing import Outgoing
 from storpool_agent.outbox import Outbox, Publishes
 from storpool_agent.publishers import Publishers
 from storpool_agent.secrecy import storable

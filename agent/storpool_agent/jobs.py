@@ -24,16 +24,16 @@ from storpool_agent.errors import (
 from storpool_agent.host import Host
 from storpool_agent.interrupt import AgentStopping, Interrupt
 from storpool_agent.job import Job, JobView, Settle, why_not
-from storpool_agent.journal.journal import Journal, Outgoing
+from storpool_agent.journal.journal import Journal
+from storpool_agent.journal.outgoing import Outgoing
 from storpool_agent.lanes import Lane
 from storpool_agent.locks import HeldTurns, Locks, Turn
 from storpool_agent.outbox import Outbox
+from storpool_agent.reply_store import ReplyStore
 from storpool_commands.control import JobProgress
 from storpool_commands.envelope import Failure, Request, Success
 
 log = structlog.get_logger()
-
-FINISH_RETRY_S = 1.0
 
 
 class Jobs:
@@ -61,9 +61,7 @@ class Jobs:
         self._locks = Locks()
         self._mutex = threading.Lock()
         self._jobs: dict[str, Job] = {}
-        self._storing = 0
-        self._stored = threading.Condition(self._mutex)
-        self._abandoned = threading.Event()
+        self._replies = ReplyStore(journal, lane)
         self._ending = threading.Event()
         self._copy_queued: Callable[[], None] = lambda: None
         self._copy_ended: Callable[[], None] = lambda: None
@@ -160,7 +158,8 @@ class Jobs:
             self._copy_queued()
         named = objects.named(request.body)
         if named.by_name:
-            self._enter_name(job, named.by_name, partial(self._resolve, job, named))
+            # The look-up of names takes moments, whatever the command does then.
+            self._enter(job, named.by_name, partial(self._resolve, job, named), self._lane)
         else:
             self._enter(job, objects.resolve(named, self._host), partial(self._run, job))
 
@@ -263,22 +262,16 @@ class Jobs:
 
     def abandon(self) -> None:
         """The agent stops before its work is done: store no replies of what fails from now on; it is run again."""
-        self._abandoned.set()
+        self._replies.abandon()
 
     def wait_stored(self, deadline: Deadline) -> bool:
         """Wait until what the workers have finished is stored and on its way; false when it is not at the deadline."""
-        with self._stored:
-            return self._stored.wait_for(lambda: not self._storing, deadline.remaining_s)
+        return self._replies.wait(deadline)
 
-    def _enter(self, job: Job, keys: frozenset[str], work: Callable[[], None]) -> None:
-        lane = self._bulk if job.bulk else self._lane
-        turn = Turn(keys, lambda: lane.put(work))
-        job.turns.append(turn)
-        self._locks.enter(turn)
-
-    def _enter_name(self, job: Job, keys: frozenset[str], work: Callable[[], None]) -> None:
-        """As `_enter`, for the look-up of names: it takes moments, whatever the command does then."""
-        turn = Turn(keys, lambda: self._lane.put(work))
+    def _enter(self, job: Job, keys: frozenset[str], work: Callable[[], None], lane: Lane | None = None) -> None:
+        """`lane`: when not the job's own."""
+        wanted = lane or (self._bulk if job.bulk else self._lane)
+        turn = Turn(keys, lambda: wanted.put(work))
         job.turns.append(turn)
         self._locks.enter(turn)
 
@@ -298,7 +291,8 @@ class Jobs:
             self._leave(job)
         else:
             _count(job, reply)
-            self._finish(job, _body(reply))
+            stored, given_up = partial(self._finished, job), partial(self._leave, job)
+            self._replies.store(str(job.request.id), _body(reply), stored, given_up)
 
     def _attempt(self, job: Job, problem: AgentError | None) -> Success | Failure | None:
         """The reply, or None for a job that was cancelled just before."""
@@ -359,24 +353,17 @@ class Jobs:
         return None
 
     def _is_abandoned(self, job: Job, reply: Success | Failure) -> bool:
-        if isinstance(reply, Success) or not self._abandoned.is_set():
+        if isinstance(reply, Success) or not self._replies.abandoned:
             return False
         log.info("request left for the next start", request=str(job.request.id), code=reply.code)
         return True
 
-    def _finish(self, job: Job, body: bytes) -> None:
-        """The worker takes the next job while this one's reply is stored; its objects stay taken until it is."""
-        with self._mutex:
-            self._storing += 1
-        request_id = str(job.request.id)
-        self._journal.finish_soon(request_id, body, partial(self._finished, job), partial(self._not_stored, job, body))
-
     def _finished(self, job: Job, outgoing: Sequence[Outgoing]) -> None:
+        """The worker had the next job while this one's reply was stored; its objects were taken until now."""
         crash_point(f"{job.request.body.command}/finished")
         self._outbox.send(outgoing)
         self._settle(job)
         self._leave(job)
-        self._tell_stored()
         if job.bulk:
             self._copy_ended()
 
@@ -387,22 +374,6 @@ class Jobs:
             deliveries, job.deliveries = job.deliveries, []
         for settle in deliveries:
             settle()
-
-    def _not_stored(self, job: Job, body: bytes, error: Exception) -> None:
-        log.error("reply not stored", request=str(job.request.id), reason=str(error))
-        self._lane.put(partial(self._finish_again, job, body))
-        self._tell_stored()
-
-    def _finish_again(self, job: Job, body: bytes) -> None:
-        if self._abandoned.wait(FINISH_RETRY_S):
-            self._leave(job)
-        else:
-            self._finish(job, body)
-
-    def _tell_stored(self) -> None:
-        with self._stored:
-            self._storing -= 1
-            self._stored.notify_all()
 
     def _leave(self, job: Job) -> None:
         with self._mutex:

@@ -13,7 +13,8 @@ from storpool_agent import liveness
 from storpool_agent.bus.publisher import Message
 from storpool_agent.crash import crash_point
 from storpool_agent.errors import JournalUnavailable
-from storpool_agent.journal.journal import Journal, Outgoing
+from storpool_agent.journal.journal import Journal
+from storpool_agent.journal.outgoing import Outgoing
 
 log = structlog.get_logger()
 
@@ -45,8 +46,8 @@ class Outbox:
 
     def start(self) -> None:
         """Send what an earlier run of the agent has left."""
-        self.send(self._journal.due())
-        self._postponed = self._journal.has_postponed()
+        self.send(self._journal.outgoing.due())
+        self._postponed = self._journal.outgoing.has_postponed()
         self._thread.start()
 
     def stop(self) -> None:
@@ -81,7 +82,7 @@ class Outbox:
         self._changed.set()
 
     def _on_refused(self, outgoing: Outgoing, _reason: str) -> None:
-        self._journal.postpone(outgoing)
+        self._journal.outgoing.postpone(outgoing)
         self._postponed = True
         with self._mutex:
             self._under_way.discard(outgoing.seq)
@@ -108,16 +109,16 @@ class Outbox:
 
     def _settle(self) -> None:
         self._forget_confirmed()
-        self._journal.flush()
+        self._journal.outgoing.flush()
         if self._postponed:
-            self._postponed = self._journal.has_postponed()
-            self.send(self._journal.due())
+            self._postponed = self._journal.outgoing.has_postponed()
+            self.send(self._journal.outgoing.due())
 
     def _forget_confirmed(self) -> None:
         with self._mutex:
             seqs = [one.seq for one in self._confirmed]
         if seqs:
-            self._journal.confirmed(seqs)
+            self._journal.outgoing.confirmed(seqs)
         with self._mutex:
             del self._confirmed[: len(seqs)]
             self._under_way.difference_update(seqs)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event
 from time import monotonic
+from typing import Protocol
 
 from storpool_agent import logs
 from storpool_agent.backlog import Backlog
@@ -15,6 +16,7 @@ from storpool_agent.bus.consumer import DRAIN, Consumer
 from storpool_agent.bus.link import Link
 from storpool_agent.bus.publisher import Publisher
 from storpool_agent.conditions import Conditions
+from storpool_agent.domains.hypervisor import Hypervisor
 from storpool_agent.drift_watch import DriftWatch
 from storpool_agent.intake import Intake
 from storpool_agent.jobs import Jobs
@@ -70,6 +72,15 @@ def places(settings: Settings) -> list[Place]:
     ]
 
 
+class Reachable(Protocol):
+    """Something that the agent calls."""
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps it from being called, in a few words; None: nothing that is known."""
+        ...
+
+
 @dataclass(frozen=True)
 class Reader:
     """Reads how this process is, for systemd's status line and for who asks. Any thread may ask."""
@@ -87,6 +98,8 @@ class Reader:
     conditions: Conditions
     watchdog: Watchdog
     reloading: Reloading
+    storpool: Reachable
+    hypervisor: Hypervisor
 
     def facts(self) -> Facts:
         unfinished = self.jobs.unfinished()
@@ -99,7 +112,7 @@ class Reader:
             copies=[job.meter.percent for job in unfinished if job.bulk and job.attempt is not None],
             connected=all(link.is_ready for link in self._links),
             draining=DRAIN in self.consumer.held,
-            troubles=self._troubles,
+            troubles=[*self._away, *self._troubles],
         )
 
     def process(self) -> ProcessStatus:
@@ -109,7 +122,7 @@ class Reader:
             stopping=self.stopping.is_set(),
             draining=DRAIN in self.consumer.held,
             broker=self.broker,
-            links=[LinkStatus(name=one.name, connected=one.is_ready, since=_utc(one.since)) for one in self._links],
+            links=[_link(one) for one in self._links],
             lanes=[
                 LaneStatus(name=one.name, workers=one.workers, running=one.active, queued=one.queued)
                 for one in self.lanes
@@ -123,12 +136,22 @@ class Reader:
         return self.consumer.link, self.publisher.link
 
     @property
+    def _away(self) -> list[str]:
+        """As far as it is known without asking them. Who asks for `process` is told what they answer just then."""
+        storpool = self.storpool.trouble
+        return [*([storpool] if storpool else []), *([] if self.hypervisor.connected else ["libvirt is away"])]
+
+    @property
     def _troubles(self) -> list[str]:
         return [
             *self.conditions.troubles,
             *(f"{loop} is stuck" for loop in self.watchdog.stuck),
             *(["the settings could not be reloaded"] if self.reloading.failed else []),
         ]
+
+
+def _link(one: Link) -> LinkStatus:
+    return LinkStatus(name=one.name, connected=one.is_ready, since=_utc(one.since), reason=one.trouble)
 
 
 def _utc(seconds: float) -> datetime:

@@ -12,8 +12,9 @@ from storpool_agent.devices.model import Device
 from storpool_agent.domains.model import DiskInDomain
 from storpool_agent.errors import DeviceMismatch, SnapshotNotFound, VolumeNotFound
 from storpool_agent.host import Host
-from storpool_agent.journal.journal import Journal, PendingUnplug
+from storpool_agent.journal.journal import Journal
 from storpool_agent.journal.temporaries import USE
+from storpool_agent.journal.unplugs import PendingUnplug
 from storpool_agent.storpool.model import Attachment
 from storpool_commands.references import parse
 
@@ -70,6 +71,12 @@ class Picture:
         """UUIDs of the machines that have it, running or only configured."""
         return sorted({one.disk.domain.uuid for one in self.disks if one.global_id == global_id})
 
+    def running_names(self, global_id: str) -> list[str]:
+        """Their names, in the order of `running`."""
+        running = set(self.running(global_id))
+        both = zip(self.machines(global_id), self.machine_names(global_id), strict=True)
+        return [name for uuid, name in both if uuid in running]
+
     def machine_names(self, global_id: str) -> list[str]:
         """Their names, in the order of `machines`."""
         named = {one.disk.domain.uuid: one.disk.domain.name for one in self.disks if one.global_id == global_id}
@@ -92,7 +99,7 @@ def take(host: Host, journal: Journal, deadline: Deadline) -> Picture:
         attachments=attachments,
         links={global_id: _link(host, global_id, global_id in linked) for global_id in sorted(here | linked)},
         disks=[UsedDisk(disk, _global_id(host, disk.path, deadline)) for disk in disks],
-        unplugs=journal.pending_unplugs(),
+        unplugs=journal.unplugs.pending(),
         used_by_jobs=frozenset(one.target for one in journal.temporaries.of_kind(USE)),
         host=host.name,
     )

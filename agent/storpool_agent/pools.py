@@ -13,8 +13,9 @@ from storpool_agent.errors import InvalidCommand, PoolConflict, PoolNotFound, Te
 from storpool_agent.host import Pool, StorPool
 from storpool_agent.pool_file import KeptPool, PoolFile
 from storpool_agent.settings import Pool as PoolSettings
-from storpool_agent.settings import SettingsInvalid, pool_token
+from storpool_agent.settings import SettingsInvalid
 from storpool_agent.storpool.address import Address
+from storpool_agent.storpool_access import pool_token
 
 log = structlog.get_logger()
 

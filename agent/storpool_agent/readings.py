@@ -94,10 +94,10 @@ def _lanes(lanes: list[Lane]) -> None:
 
 
 def _journal(journal: Journal, database: Database, state_dir: Path) -> None:
-    metrics.OUTBOX.is_number(lambda: journal.backlog()[0])
-    metrics.OUTBOX_AGE.is_number(lambda: _age_s(journal.backlog()[1]))
-    metrics.UNPLUGS.is_number(lambda: len(journal.unplugs_since()))
-    metrics.UNPLUG_AGE.is_number(lambda: _age_s(min(journal.unplugs_since(), default=None)))
+    metrics.OUTBOX.is_number(lambda: journal.outgoing.backlog()[0])
+    metrics.OUTBOX_AGE.is_number(lambda: _age_s(journal.outgoing.backlog()[1]))
+    metrics.UNPLUGS.is_number(lambda: len(journal.unplugs.since()))
+    metrics.UNPLUG_AGE.is_number(lambda: _age_s(min(journal.unplugs.since(), default=None)))
     metrics.LEFTOVERS.is_number(lambda: len(journal.temporaries.left()))
     metrics.JOURNAL_SIZE.read_by(database.sizes)
     disk = partial(os.statvfs, state_dir)

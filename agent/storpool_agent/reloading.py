@@ -9,8 +9,9 @@ from time import CLOCK_MONOTONIC, clock_gettime_ns
 import structlog
 from pydantic import BaseModel
 
+from storpool_agent.effective import effective
 from storpool_agent.notify import notify
-from storpool_agent.settings import Settings, SettingsInvalid, effective, load
+from storpool_agent.settings import Settings, SettingsInvalid, load
 
 log = structlog.get_logger()
 

@@ -4,7 +4,7 @@
 
 from collections.abc import Sequence
 
-from storpool_agent.journal.journal import PendingUnplug
+from storpool_agent.journal.unplugs import PendingUnplug
 from storpool_agent.picture import Picture, UsedDisk
 from storpool_agent.storpool.model import Attachment
 

@@ -1,17 +1,14 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The settings: agent.toml, the environment over it, and StorPool's own configuration below both."""
+"""The settings: agent.toml, and the environment over it."""
 
-import os
 import re
-import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from socket import gethostname
 from typing import Annotated, Any, Literal, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -25,7 +22,6 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from storpool_agent.storpool_conf import ConfError, read_conf
 from storpool_commands.classes import ALL_COMMANDS, CommandClass
 from storpool_commands.topology import ANY_HOST
 from storpool_commands.wire import ClusterId, HostId, PoolName, TemplateName
@@ -39,7 +35,9 @@ class SettingsInvalid(Exception):
     """A setting that cannot be used; the message names it."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """One table of the file."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
@@ -67,7 +65,7 @@ Allowed = Annotated[
 ]
 
 
-class Amqp(_Section):
+class Amqp(Section):
     """Where RabbitMQ is."""
 
     url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672")
@@ -98,7 +96,7 @@ class Amqp(_Section):
         return self
 
 
-class StorPool(_Section):
+class StorPool(Section):
     """The cluster. What is not set here comes from /etc/storpool.conf and /etc/storpool.conf.d."""
 
     api: Annotated[str, Field(pattern=r"^[A-Za-z0-9.\[\]:_/-]+$")] | None = None
@@ -112,7 +110,7 @@ class StorPool(_Section):
     """Where this host's client makes `storpool/` and `storpool-byid/`."""
 
 
-class Pool(_Section):
+class Pool(Section):
     """Another API or template that this host serves, under the name that commands call it by."""
 
     api: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\[\]:/-]+$")]
@@ -122,11 +120,11 @@ class Pool(_Section):
     cluster_id: ClusterId | None = None
 
 
-class Libvirt(_Section):
+class Libvirt(Section):
     uri: str = "qemu:///system"
 
 
-class Lanes(_Section):
+class Lanes(Section):
     """Worker threads."""
 
     fast: Annotated[int, Field(ge=1, le=256)] = 16
@@ -160,7 +158,7 @@ def _web_host(text: str) -> str:
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 
 
-class Secondary(_Section):
+class Secondary(Section):
     """Secondary storage, and where images come from and go to besides."""
 
     directories: list[Annotated[Path, AfterValidator(_absolute)]] = []
@@ -196,7 +194,7 @@ def _is_address(text: str) -> bool:
 _LISTENER = re.compile(r"([0-9.]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})")
 
 
-class Encryption(_Section):
+class Encryption(Section):
     """Where the keys of encrypted volumes are."""
 
     key_directory: Annotated[Path, AfterValidator(_absolute)] = Path("/etc/storpool-agent/keys")
@@ -205,14 +203,14 @@ class Encryption(_Section):
     """How long trying one passphrase takes, on this host, of a volume that it formats."""
 
 
-class Metrics(_Section):
+class Metrics(Section):
     """What monitoring fetches: /metrics, /healthz, /readyz."""
 
     listen: Annotated[str, AfterValidator(_listener)] = "127.0.0.1:9639"
     """Address and port; empty: nothing is served. Port 0: one that is free, which the log tells."""
 
 
-class Watch(_Section):
+class Watch(Section):
     """What the agent looks after without being asked."""
 
     drift_s: Annotated[float, Field(ge=0, le=86400)] = 300
@@ -224,7 +222,7 @@ class Watch(_Section):
     """Likewise for `scratch_dir`; with less, no copy that needs room there begins. 0: not watched."""
 
 
-class Log(_Section):
+class Log(Section):
     format: Literal["auto", "json", "console"] = "auto"
     """`auto`: for people on a terminal, JSON otherwise."""
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -291,116 +289,6 @@ def _problems(error: ValidationError) -> str:
     )
 
 
-def read_secret(path: Path) -> SecretStr:
-    """The first line of a file that nobody else may read, or of a credential. Raises SettingsInvalid."""
-    file = secret_file(path)
-    try:
-        return SecretStr(file.read_text(encoding="utf-8").split("\n", 1)[0].strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsInvalid(f"{file}: {getattr(error, 'strerror', None) or 'not text in UTF-8'}") from None
-
-
-def secret_file(path: Path) -> Path:
-    """Where a secret is: a name alone is a credential that systemd hands over (LoadCredential=).
-
-    Raises SettingsInvalid for one that others may read. systemd makes credentials for the unit's user alone; since
-    version 254 with the mode 0440, whose group is root's.
-    """
-    handed_over = credentials_directory()
-    if not path.is_absolute() and (len(path.parts) != 1 or handed_over is None):
-        raise SettingsInvalid(f"{path}: no absolute path, and systemd has handed over no such credential")
-    file = (handed_over or Path("/")) / path
-    forbidden = 0o007 if file.parent == handed_over else 0o077
-    try:
-        if file.stat().st_mode & forbidden:
-            raise SettingsInvalid(f"{file}: others may read it; chmod 600 it")
-    except OSError as error:
-        raise SettingsInvalid(f"{file}: {error.strerror}") from error
-    return file
-
-
-def credentials_directory() -> Path | None:
-    """Where systemd has put what LoadCredential= names; None: there is no such line, or no systemd."""
-    handed_over = os.environ.get("CREDENTIALS_DIRECTORY")
-    return Path(handed_over) if handed_over else None
-
-
-def tls_context(amqp: Amqp) -> ssl.SSLContext | None:
-    """None for an `amqp://` URL. The broker's certificate and name are always verified. Raises SettingsInvalid."""
-    if urlsplit(amqp.url.get_secret_value()).scheme != "amqps":
-        return None
-    try:
-        context = ssl.create_default_context(cafile=amqp.ca)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if amqp.cert and amqp.key:
-            context.load_cert_chain(amqp.cert, secret_file(amqp.key), password=_no_passphrase)
-    except OSError as error:
-        raise SettingsInvalid(f"amqp: ca, cert or key: {error}") from error
-    return context
-
-
-def _no_passphrase() -> str:
-    """Instead of OpenSSL's own question at the terminal."""
-    raise OSError("the key is encrypted; take one that is not, in a file for root alone")
-
-
-def login(amqp: Amqp) -> tuple[str | None, SecretStr | None]:
-    """User and password for the broker. Raises SettingsInvalid.
-
-    No password: the broker takes the user from the certificate, and the one in the URL, if any, is the same, for
-    `user_id` of what we publish.
-    """
-    url = urlsplit(amqp.url.get_secret_value())
-    user = unquote(url.username) if url.username else None
-    password = read_secret(amqp.password_file) if amqp.password_file else None
-    if url.password and password is None:
-        password = SecretStr(unquote(url.password))
-    if amqp.cert and (user or not password):
-        return user, password
-    if user and not password:
-        raise SettingsInvalid(f"amqp: {user} needs a password (password_file), or a client certificate (cert, key)")
-    return user or "guest", password or SecretStr("guest")
-
-
-def broker_address(amqp: Amqp) -> tuple[str, int]:
-    """Host and port of the URL."""
-    url = urlsplit(amqp.url.get_secret_value())
-    return url.hostname or "", url.port or (5671 if url.scheme == "amqps" else 5672)
-
-
-@dataclass(frozen=True)
-class StorPoolAccess:
-    """How this host reaches its cluster."""
-
-    api: str
-    token: SecretStr
-    our_id: int
-    cluster_id: str | None
-
-
-def storpool_access(storpool: StorPool) -> StorPoolAccess:
-    """The settings over StorPool's own configuration of the host. Raises SettingsInvalid for what neither has."""
-    try:
-        conf = read_conf()
-    except ConfError as error:
-        raise SettingsInvalid(str(error)) from error
-    token = storpool.token or (read_secret(storpool.token_file) if storpool.token_file else conf.token)
-    our_id = storpool.our_id or conf.our_id
-    if token is None:
-        raise SettingsInvalid("storpool.token_file is not set, and /etc/storpool.conf has no SP_AUTH_TOKEN")
-    if our_id is None:
-        raise SettingsInvalid("storpool.our_id is not set, and /etc/storpool.conf has no SP_OURID for this host")
-    return StorPoolAccess(storpool.api or conf.api, token, our_id, storpool.cluster_id or conf.cluster_id)
-
-
-def pool_token(name: str, pool: Pool) -> SecretStr:
-    """Raises SettingsInvalid."""
-    token = pool.token or (read_secret(pool.token_file) if pool.token_file else None)
-    if token is None or not token.get_secret_value():
-        raise SettingsInvalid(f"pools.{name}: neither token_file nor token is set, or it is empty")
-    return token
-
-
 def listen_address(settings: Metrics) -> tuple[str, int] | None:
     """Where to listen; None: nowhere."""
     if not settings.listen:
@@ -412,39 +300,3 @@ def listen_address(settings: Metrics) -> tuple[str, int] | None:
 def scratch_dir(settings: Settings) -> Path:
     """Where files of this host go that are gone when they are closed."""
     return settings.secondary.scratch_dir or settings.state_dir / "scratch"
-
-
-def effective(settings: Settings) -> dict[str, str]:
-    """Every setting as `section.name`, secrets hidden. Raises SettingsInvalid for what could not be used."""
-    access = storpool_access(settings.storpool)
-    tls_context(settings.amqp)
-    login(settings.amqp)
-    host, port = broker_address(settings.amqp)
-    found: dict[str, str] = {"host": settings.host, "state_dir": str(settings.state_dir)}
-    found["control_socket"] = str(settings.control_socket)
-    for name, section in (
-        ("amqp", settings.amqp),
-        ("storpool", settings.storpool),
-        ("libvirt", settings.libvirt),
-        ("lanes", settings.lanes),
-        ("secondary", settings.secondary),
-        ("encryption", settings.encryption),
-        ("metrics", settings.metrics),
-        ("watch", settings.watch),
-        ("log", settings.log),
-    ):
-        found |= {f"{name}.{key}": _shown(value) for key, value in section}
-    for name, pool in settings.pools.items():
-        found |= {f"pools.{name}.{key}": _shown(value) for key, value in pool}
-        found[f"pools.{name}.token"] = str(pool_token(name, pool))
-    found["amqp.url"] = f"{urlsplit(settings.amqp.url.get_secret_value()).scheme}://{host}:{port}"
-    found |= {"storpool.api": access.api, "storpool.our_id": str(access.our_id), "storpool.token": str(access.token)}
-    found["storpool.cluster_id"] = _shown(access.cluster_id)
-    found["secondary.scratch_dir"] = str(scratch_dir(settings))
-    return found
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, list):
-        return str([str(each) for each in cast("list[object]", value)])
-    return "" if value is None else str(value)

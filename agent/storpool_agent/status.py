@@ -105,7 +105,8 @@ def _of_process(process: ProcessStatus | None) -> Iterator[str]:
         if not link.connected:
             since = f" since {link.since:%Y-%m-%d %H:%M:%S} UTC" if link.since else ""
             what = "commands are not taken" if link.name == "in" else "replies are not sent"
-            yield f"not connected to the broker {process.broker}{since}: {what}"
+            why = f" ({link.reason})" if link.reason else ""
+            yield f"not connected to the broker {process.broker}{since}: {what}{why}"
 
 
 def _out_of_reach(name: str, reach: Reach) -> Iterator[str]:

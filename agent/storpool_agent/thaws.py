@@ -13,7 +13,8 @@ from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import Domain
 from storpool_agent.errors import AgentError, JournalUnavailable
 from storpool_agent.host import Domains
-from storpool_agent.journal.journal import Journal, PendingThaw
+from storpool_agent.journal.journal import Journal
+from storpool_agent.journal.thaws import PendingThaw
 
 log = structlog.get_logger()
 
@@ -32,11 +33,11 @@ class Thaws:
         self._stopping = Event()
         self._guard = Lock()
         self._watchers: set[Thread] = set()
-        journal.on_thaw_expected(self._expect)
+        journal.thaws.on_expected(self._expect)
 
     def start(self) -> None:
         """Thaw what an earlier run has left, before anything else runs. What takes longer goes on beside it."""
-        watchers = [self._watch(pending, 0) for pending in self._journal.pending_thaws()]
+        watchers = [self._watch(pending, 0) for pending in self._journal.thaws.pending()]
         give_up = Deadline.after(START_PATIENCE_S)
         for watcher in watchers:
             watcher.join(give_up.remaining_s)
@@ -75,7 +76,7 @@ class Thaws:
     def _is_pending(self, pending: PendingThaw) -> bool:
         """To thaw a guest once too often does no harm."""
         try:
-            return self._journal.pending_thaw(pending.vm) == pending
+            return self._journal.thaws.of(pending.vm) == pending
         except JournalUnavailable:
             return True
 
@@ -86,6 +87,6 @@ class Thaws:
 
     def _forget(self, pending: PendingThaw) -> None:
         try:
-            self._journal.settle_thaw(pending)
+            self._journal.thaws.settle(pending)
         except JournalUnavailable as error:
             log.warning("thaw not forgotten", reason=str(error))

@@ -16,7 +16,8 @@ from storpool_agent.errors import AgentError, VolumeNotFound
 from storpool_agent.handlers import labelling
 from storpool_agent.host import Host
 from storpool_agent.jobs import Jobs
-from storpool_agent.journal.journal import Journal, PendingUnplug
+from storpool_agent.journal.journal import Journal
+from storpool_agent.journal.unplugs import PendingUnplug
 from storpool_agent.locks import volume_key
 from storpool_agent.outbox import Outbox
 from storpool_commands import topology
@@ -74,11 +75,11 @@ class Unplugs:
     def _look(self, vm: str | None) -> bool:
         """Have each pending unplug looked at in its turn; true if there are any."""
         try:
-            pending = self._journal.pending_unplugs(vm)
+            pending = self._journal.unplugs.pending(vm)
             for one in pending:
                 keys = frozenset({volume_key(one.global_id), f"vm:{one.vm}"})
                 self._jobs.alongside(keys, partial(self._settle, one))
-            return bool(pending or self._journal.pending_unplugs())
+            return bool(pending or self._journal.unplugs.pending())
         except AgentError as error:
             log.warning("pending unplugs not read", reason=str(error))
             return True
@@ -95,13 +96,13 @@ class Unplugs:
 
     def _finish(self, pending: PendingUnplug, traceparent: str | None) -> None:
         """Detach what the guest has let go of. In the volume's turn, so that no newer command is overtaken."""
-        if self._journal.pending_unplug(pending.global_id) != pending:
+        if self._journal.unplugs.of(pending.global_id) != pending:
             return
         deadline = Deadline.after(FINISH_TIMEOUT_S)
         try:
             volume = self._host.storpool.volume(Reference("id", pending.global_id), deadline)
         except VolumeNotFound:
-            self._journal.settle_unplug(pending.global_id)
+            self._journal.unplugs.settle(pending.global_id)
             return
         links = self._host.devices.links(volume.global_id, volume.name)
         if any(disk.live for disk in self._host.domains.having(links, deadline)):
@@ -113,7 +114,7 @@ class Unplugs:
             self._host.domains.forget_secret(volume.global_id, deadline)
         labelling.remove(volume, pending.vm, self._host.storpool)
         event = self._event(pending, traceparent).model_dump_json(by_alias=True).encode()
-        outgoing = self._journal.settle_unplug(pending.global_id, DETACHED, event)
+        outgoing = self._journal.unplugs.settle(pending.global_id, DETACHED, event)
         log.info("detached late", volume=pending.global_id, vm=pending.vm, request=pending.command)
         if outgoing is not None:
             self._outbox.send([outgoing])

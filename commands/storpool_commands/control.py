@@ -305,6 +305,8 @@ class LinkStatus(AnswerModel):
     connected: bool
     since: Timestamp | None
     """Since when it is connected, or is not."""
+    reason: str | None = None
+    """Why it is not, as far as is known."""
 
 
 class LaneStatus(AnswerModel):

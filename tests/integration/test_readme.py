@@ -6,7 +6,9 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,10 +18,15 @@ from click.testing import CliRunner
 from agent_process import Stack, running_stack
 from storpool_agent.settings import load
 from storpool_commands import catalogue
+from storpool_commands.client import CommandFailed
+from storpool_commands.disks import ConnectPhysicalDisk, DisconnectPhysicalDisk
+from storpool_commands.volumes import CreateVolume
 from storpool_devcluster.cli import serve
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHOWN = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+"""What is typed, and what is said to it."""
 SEND_TIMEOUT_S = 60.0
 BROKER = "amqp://guest:guest@127.0.0.1"
 SHIM = """#!/bin/sh
@@ -67,6 +74,45 @@ def test_the_python_of_the_readme_runs(stack: Stack, capsys: pytest.CaptureFixtu
     assert (Path(path).name, size_bytes, attached_now) == ("d.n.a1", str(1 << 30), "True")
 
 
+@contextmanager
+def looked_at(disk: Path) -> Iterator[None]:
+    """Until somebody closes the pager, which takes no more than fits into the pipe."""
+    process = subprocess.Popen(["od", "-v", str(disk)], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.read(1)  # it has it open
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_an_admin_is_shown_is_what_the_readme_shows(tmp_path: Path) -> None:
+    with running_stack(metrics={"listen": "127.0.0.1:0"}) as stack:
+        program = tmp_path / "storpool-agent"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m storpool_agent "$@" --config {stack.agent.config}\n')
+        program.chmod(0o755)
+        stack.call(CreateVolume(size_bytes=1 << 30, template="dev", name="disk1"))
+        stack.call(ConnectPhysicalDisk(volume="/dev/storpool/disk1"))
+        with looked_at(stack.link("~d.n.a1")):
+            with pytest.raises(CommandFailed, match="volume-busy"):
+                stack.call(DisconnectPhysicalDisk(volume="/dev/storpool/disk1"))
+            shown = [text for language, text in blocks() if language == "console"]
+            for line, output in SHOWN.findall("".join(shown)):
+                typed = line.replace("127.0.0.1:9639", stack.agent.metrics_address)
+                path = f"{tmp_path}:{os.environ['PATH']}"
+                said = run(typed, path).replace(f"{stack.device_root}/", "/dev/")
+                at_home = said.replace(str(stack.agent.state_dir), "/var/lib/storpool-agent")
+                assert of_any_time(at_home) == of_any_time(output), line
+
+
+def of_any_time(text: str) -> list[str]:
+    """Lines without ids, numbers, ages and the width of columns."""
+    without_ids = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{8}\b", "ID", text)
+    without_numbers = re.sub(r"\d+(\.\d+)?( [KMGT]iB| (ms|s|min|h|d) ago)?", "N", without_ids)
+    return [" ".join(line.split()) for line in without_numbers.splitlines() if line.strip()]
+
+
 def test_the_settings_and_options_of_the_readme_exist(tmp_path: Path) -> None:
     [toml] = [text for language, text in blocks() if language == "toml"]
     file = tmp_path / "agent.toml"
@@ -99,7 +145,18 @@ def blocks() -> list[tuple[str, str]]:
 
 def send(script: str, path: str) -> str:
     """Run the lines; what they print is the reply."""
-    done = subprocess.run(
+    done = finished(script, path)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run(script: str, path: str) -> str:
+    """What the line prints, whatever its exit status says."""
+    return finished(script, path).stdout
+
+
+def finished(script: str, path: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         ["bash", "-euc", script],
         env={**os.environ, "PATH": path},
         stdin=subprocess.DEVNULL,
@@ -108,8 +165,6 @@ def send(script: str, path: str) -> str:
         check=False,
         timeout=SEND_TIMEOUT_S,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def timeless(value: Any) -> Any:

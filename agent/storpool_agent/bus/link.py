@@ -16,12 +16,14 @@ import structlog
 from pika.adapters.select_connection import SelectConnection
 from pika.channel import Channel
 from pika.credentials import ExternalCredentials, PlainCredentials
+from pika.exceptions import ConnectionClosedByClient
 from pydantic import SecretStr
 
 from storpool_agent import liveness, metrics
 from storpool_agent.bus.reasons import reason
 from storpool_agent.deadline import Deadline
 from storpool_agent.settings import SettingsInvalid
+from storpool_commands.client.reasons import Login
 
 log = structlog.get_logger()
 
@@ -50,6 +52,11 @@ class Broker:
     """None: the broker takes the user from the client certificate (SASL EXTERNAL)."""
     tls: Callable[[], ssl.SSLContext | None] | None
     """Asked for each connection, so that a certificate that is renewed counts from the next one on. None: no TLS."""
+
+    @property
+    def account(self) -> Login:
+        """For messages."""
+        return Login(f"{self.host}:{self.port}", self.vhost, self.username if self.password else None)
 
     def parameters(self, name: str) -> pika.ConnectionParameters:
         """For one connection; the name is what `rabbitmqctl list_connections` shows. Raises SettingsInvalid."""
@@ -98,6 +105,8 @@ class Link:
         self._failures = 0
         self.since = time()
         """Since when it is ready, or is not: seconds since the epoch."""
+        self.trouble: str | None = None
+        """Why it is not, as the log has it; None while it is, and before the first try has ended."""
         self._thread = threading.Thread(target=self._run, name=f"bus/{name}")
 
     def start(self) -> None:
@@ -120,6 +129,7 @@ class Link:
     def ready(self) -> None:
         """The channel is set up. Called in the link's thread."""
         self._failures = 0
+        self.trouble = None
         self._ready.set()
         self.since = time()
         metrics.broker_connected(self.name)
@@ -154,7 +164,7 @@ class Link:
 
     def fail(self, reason: str) -> None:
         """Give this connection up and make a new one. Called in the link's thread."""
-        log.warning("broker lost", link=self.name, reason=reason)
+        log.warning("broker lost", link=self.name, reason=self._noted(reason))
         self._close()
 
     def _run(self) -> None:
@@ -186,7 +196,7 @@ class Link:
         try:
             parameters = self._broker.parameters(f"storpool-agent/{self.name}")
         except SettingsInvalid as error:  # a certificate that was renewed, and not as a whole
-            log.warning("broker unreachable", link=self.name, reason=str(error))
+            log.warning("broker unreachable", link=self.name, reason=self._noted(str(error)))
             return
         connection = SelectConnection(
             parameters,
@@ -232,17 +242,29 @@ class Link:
 
     def _on_channel_closed(self, _channel: Channel, error: BaseException) -> None:
         if not self._stopping.is_set():
-            self.fail(f"the channel was closed: {reason(error)}")
+            self.fail(f"the channel was closed: {self._meaning(error)}")
 
     def _on_open_error(self, connection: SelectConnection, error: BaseException) -> None:
         if not self._stopping.is_set():
-            log.warning("broker unreachable", link=self.name, reason=reason(error))
+            log.warning("broker unreachable", link=self.name, reason=self._noted(self._meaning(error)))
         connection.ioloop.stop()
 
     def _on_close(self, connection: SelectConnection, error: BaseException) -> None:
         if not self._stopping.is_set():
-            log.warning("broker connection closed", link=self.name, reason=reason(error))
+            log.warning("broker connection closed", link=self.name, reason=self._closed_because(error))
         connection.ioloop.stop()
+
+    def _meaning(self, error: BaseException) -> str:
+        return reason(error, self._broker.account)
+
+    def _closed_because(self, error: BaseException) -> str:
+        """One that was closed from here has its reason already."""
+        said = self._meaning(error)
+        return said if isinstance(error, ConnectionClosedByClient) else self._noted(said)
+
+    def _noted(self, why: str) -> str:
+        self.trouble = why
+        return why
 
     def _close(self) -> None:
         """Also one that is being opened: pika gives up its socket then, which it would not if its loop just ended."""

@@ -24,6 +24,7 @@ from storpool_agent.journal.database import Stores
 from storpool_agent.journal.journal import Journal
 from storpool_agent.journal.overview import Overview
 from storpool_agent.settings import SettingsInvalid, load
+from storpool_agent.storpool_access import storpool_access
 from storpool_commands.control import JobProgress
 from storpool_commands.envelope import ControlRequest, Failure, Success
 from storpool_commands.wire import AnswerModel, CommandModel
@@ -64,6 +65,15 @@ class AtOnce:
         work()
 
 
+def wrong_with(config: Path) -> str | None:
+    """What about the settings keeps anybody from looking by them; None: they will do."""
+    try:
+        storpool_access(load(config).storpool)
+    except SettingsInvalid as error:
+        return str(error)
+    return None
+
+
 def ask(config: Path, command: CommandModel[R], answer: type[R]) -> R:
     """Raises Refused. Settings that cannot be used end the program."""
     _keep_quiet()
@@ -85,7 +95,7 @@ def _body(command: CommandModel[Any]) -> Any:
 def _control(config: Path) -> Generator[Control]:
     settings = load(config)
     gone = Event()
-    host, hypervisor, _devices = app.host_of(settings, gone)
+    host, _storpool, hypervisor, _devices = app.host_of(settings, gone)
     hypervisor.start()
     try:
         with _journal(settings.state_dir) as database:

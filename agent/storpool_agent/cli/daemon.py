@@ -15,8 +15,9 @@ from storpool_agent import app, logs
 from storpool_agent.cli import render
 from storpool_agent.cli.exits import EX_CONFIG, EX_TEMPFAIL, fail
 from storpool_agent.cli.options import config_option, json_option
+from storpool_agent.effective import effective
 from storpool_agent.errors import JournalUnavailable
-from storpool_agent.settings import Settings, SettingsInvalid, effective, load
+from storpool_agent.settings import Settings, SettingsInvalid, load
 from storpool_agent.stop import StopSignal
 
 log = structlog.get_logger()

@@ -42,10 +42,7 @@ def drain(what: Literal["on", "off"], config: Path, as_json: bool) -> None:
 
 def show(told: Drained) -> None:
     """What a maintenance of the host would disturb."""
-    if told.quiet:
-        click.echo("Drained, and quiet: nothing is under way, and no running machine has a volume.")
-        return
-    click.echo(f"Drained: new commands wait in the broker. To be finished: {told.unfinished}.")
+    click.echo(_headline(told))
     rows = [[str(one.id), one.body_command, one.state, _far(one)] for one in told.commands]
     rows += [
         [one.request, "detachDisk", "the guest has not let go", f"~{one.global_id}"] for one in told.pending_unplugs
@@ -59,6 +56,17 @@ def show(told: Drained) -> None:
         render.table(("volume", "machines"), [[f"~{one.global_id}", _machines(one)] for one in told.attachments])
     if told.not_known:
         render.line((f"Not known: {told.not_known}", render.BAD))
+
+
+def _headline(told: Drained) -> str:
+    if told.quiet:
+        return "Drained, and quiet: nothing is under way, and no running machine has a volume."
+    if told.unfinished or told.pending_unplugs or told.mirrors:
+        left = f"To be finished: {told.unfinished}. Ask again until the host is quiet."
+        return f"Drained: new commands wait in the broker. {left}"
+    if told.attachments:
+        return "Drained, and nothing is under way. It is quiet when the running machines have moved away, or are off."
+    return "Drained, and nothing is under way. It is not known whether running machines have volumes."
 
 
 def _far(one: UnfinishedCommand) -> str:

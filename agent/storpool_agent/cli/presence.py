@@ -29,6 +29,8 @@ class Presence:
     detail: str
     since: datetime | None = None
     pid: int | None = None
+    advice: str = systemd.START
+    """How one that does not run is started."""
 
 
 RUNNING = Presence("running", "")
@@ -53,19 +55,37 @@ def of_deaf(place: Place) -> Presence:
 def _down(place: Place) -> Presence:
     unit = systemd.unit()
     if unit is not None and unit.ended_at is not None:
-        return Presence("down", unit.why, unit.ended_at)
-    written = [file.stat().st_mtime for file in _files(place.state_dir)]
+        return Presence("down", unit.why, unit.ended_at, advice=unit.advice)
+    advice = unit.advice if unit is not None else systemd.START
+    if (stopped := _stopped(place.state_dir)) is not None:
+        return Presence("down", "it was stopped then", stopped, advice=advice)
+    written = _written(place.state_dir)
     if written:
-        return Presence("down", "it last wrote to its journal then", datetime.fromtimestamp(max(written), UTC))
-    return Presence("down", f"there is no journal in {place.state_dir}: it never ran, or not with these settings")
+        return Presence("down", "it last wrote to its journal then", _time(max(written)), advice=advice)
+    nothing = f"there is no journal in {place.state_dir}: it never ran, or not with these settings"
+    return Presence("down", nothing, advice=advice)
 
 
-def _files(state_dir: Path) -> list[Path]:
-    """Not the index: a reader changes it."""
+def _stopped(state_dir: Path) -> datetime | None:
+    """When the last one ended that ended as it should: it marks its lock last of all, and a start marks none."""
     try:
-        return [file for name in (JOURNAL, f"{JOURNAL}-wal") if (file := state_dir / name).exists()]
+        marked = (state_dir / LOCK).stat().st_mtime
+    except OSError:
+        return None
+    written = _written(state_dir)
+    return _time(marked) if written and marked >= max(written) else None
+
+
+def _written(state_dir: Path) -> list[float]:
+    """When the journal was. Not its index: a reader changes it."""
+    try:
+        return [file.stat().st_mtime for name in (JOURNAL, f"{JOURNAL}-wal") if (file := state_dir / name).exists()]
     except OSError:
         return []
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _owner(lock: Path) -> int | None:

@@ -15,6 +15,8 @@ from storpool_agent.cli.presence import Presence
 from storpool_agent.cli.render import BAD, FAINT, GOOD, WARNING, Cell
 from storpool_commands.control import AgentStatus, GetAgentStatus, ProcessStatus, Reach
 
+SERVES = "serves"
+
 
 @click.command()
 @config_option
@@ -22,7 +24,7 @@ from storpool_commands.control import AgentStatus, GetAgentStatus, ProcessStatus
 def status(config: Path, as_json: bool) -> None:
     """How the agent is: connections, work, disk.
 
-    Exit status 0: all is well. 1: trouble, which is told. 3: it does not run.
+    Exit status 0: all is well. 1: trouble, which is told. 3: it does not run. 78: nor could it, with these settings.
     """
     answer = asking.ask(config, GetAgentStatus(), AgentStatus)
     if as_json:
@@ -54,10 +56,24 @@ def _agent(told: AgentStatus, agent: Presence) -> Iterator[tuple[str, Cell]]:
     if process is None:
         yield "agent", (f"{told.host}: {'does not run' if agent.state == 'down' else 'does not answer'}", BAD)
         return
-    state = "stops" if process.stopping else "drained, takes no commands" if process.draining else "serves"
-    colour = GOOD if state == "serves" else WARNING
-    yield "agent", (f"{told.host}: {state}", colour)
+    state = _state(told, process)
+    yield "agent", (f"{told.host}: {state}", GOOD if state == SERVES else WARNING)
     yield "running since", f"{render.moment(process.started_at)}, pid {process.pid}, version {told.version}"
+
+
+def _state(told: AgentStatus, process: ProcessStatus) -> str:
+    """It serves when it has all that commands need."""
+    if process.stopping:
+        return "stops"
+    if process.draining:
+        return "drained, takes no commands"
+    needed = {
+        "its broker": all(link.connected for link in process.links),
+        "StorPool": told.storpool.reachable,
+        "libvirt": told.libvirt.reachable,
+    }
+    missing = [name for name, there in needed.items() if not there]
+    return f"runs, without {' and '.join(missing)}" if missing else SERVES
 
 
 def _connections(told: AgentStatus) -> Iterator[tuple[str, Cell]]:
@@ -73,6 +89,8 @@ def _broker(process: ProcessStatus) -> Iterator[tuple[str, Cell]]:
         since = f" since {render.moment(link.since)}" if link.since else ""
         state = f"connected{since}" if link.connected else f"not connected{since}"
         yield f"broker, {link.name}", (f"{what} {process.broker}: {state}", "" if link.connected else BAD)
+        if link.reason and not link.connected:
+            yield "", (link.reason, BAD)
 
 
 def _reach(reach: Reach) -> Cell:

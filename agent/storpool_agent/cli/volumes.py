@@ -56,9 +56,9 @@ def _attachment(one: ListedAttachment) -> list[Cell]:
 def drift(config: Path, as_json: bool) -> None:
     """Where StorPool, the kernel and libvirt do not agree. Nothing is mended.
 
-    Exit status 0: they agree. 1: they do not.
+    Exit status 0: they agree. 1: they do not, or it is not known, because one of them does not answer.
     """
-    answer = asking.ask(config, GetDriftReport(), DriftReport)
+    answer = asking.ask(config, GetDriftReport(), DriftReport, "it is not known whether they agree")
     if as_json:
         answer.print_json()
     elif answer.result.drifts:

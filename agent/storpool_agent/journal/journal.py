@@ -11,7 +11,10 @@ from enum import Enum, auto
 from time import time
 
 from storpool_agent.journal.database import Change, Done, Stores
+from storpool_agent.journal.outgoing import Outgoing, OutgoingRows, put
 from storpool_agent.journal.temporaries import TemporaryRows
+from storpool_agent.journal.thaws import ThawRows
+from storpool_agent.journal.unplugs import UnplugRows
 from storpool_commands import topology
 from storpool_commands.control import State
 
@@ -56,19 +59,6 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Outgoing:
-    """A message that stays until the broker has confirmed it."""
-
-    seq: int
-    exchange: str
-    routing_key: str
-    message_id: str
-    body: bytes
-    mandatory: int
-    """1: a message that reaches no queue comes back, and is tried again."""
-
-
-@dataclass(frozen=True)
 class Record:
     """What the journal knows of one request."""
 
@@ -80,33 +70,16 @@ class Record:
     reply: bytes | None
 
 
-@dataclass(frozen=True)
-class PendingUnplug:
-    """A guest that was asked to let go of a disk and has not yet."""
-
-    global_id: str
-    vm: str
-    command: str
-
-
-@dataclass(frozen=True)
-class PendingThaw:
-    """A guest that a command may have frozen."""
-
-    vm: str
-    command: str
-    thaw_at: float
-    """Seconds since the epoch."""
-
-
 class Journal:
     """The rules of the journal. Every method may raise JournalUnavailable; any thread may call any of them."""
 
     def __init__(self, database: Stores, host: str) -> None:
         self._database = database
         self._host = host
+        self.outgoing = OutgoingRows(database)
+        self.unplugs = UnplugRows(database, host)
+        self.thaws = ThawRows(database)
         self.temporaries = TemporaryRows(database)
-        self._thaw_expected: Callable[[PendingThaw], None] = lambda _pending: None
 
     # requests
 
@@ -258,116 +231,6 @@ class Journal:
         )
         return int(row[0]) if row else 0
 
-    # pending unplugs
-
-    def expect_unplug(self, pending: PendingUnplug) -> None:
-        """Remember a guest that has not let go."""
-        values = (pending.global_id, pending.vm, pending.command, time())
-        self._database.write(lambda db: db.execute("INSERT OR REPLACE INTO pending_unplug VALUES (?, ?, ?, ?)", values))
-
-    def pending_unplugs(self, vm: str | None = None) -> list[PendingUnplug]:
-        """Those of one machine, or all."""
-        rows = self._database.read(
-            lambda db: db.execute(
-                "SELECT global_id, vm, command FROM pending_unplug WHERE ?1 IS NULL OR vm = ?1", (vm,)
-            ).fetchall()
-        )
-        return [PendingUnplug(*row) for row in rows]
-
-    def pending_unplug(self, global_id: str) -> PendingUnplug | None:
-        """The one of a volume."""
-        query = "SELECT global_id, vm, command FROM pending_unplug WHERE global_id = ?"
-        row = self._database.read(lambda db: db.execute(query, (global_id,)).fetchone())
-        return PendingUnplug(*row) if row else None
-
-    def unplugs_since(self) -> list[float]:
-        """When each guest that has not let go was asked to, in seconds since the epoch."""
-        query = "SELECT since FROM pending_unplug"
-        return [row[0] for row in self._database.read(lambda db: db.execute(query).fetchall())]
-
-    def settle_unplug(self, global_id: str, event: str | None = None, body: bytes = b"") -> Outgoing | None:
-        """Forget a pending unplug, and put out the event that says so, in one commit. Once: None if it was settled."""
-
-        def change(db: sqlite3.Connection) -> Outgoing | None:
-            if not db.execute("DELETE FROM pending_unplug WHERE global_id = ?", (global_id,)).rowcount or event is None:
-                return None
-            key = topology.event_key(self._host, event)
-            message_id = json.loads(body)["id"]
-            return _put(db, topology.EVENTS, key, message_id, body, mandatory=False, now=time())
-
-        return self._database.write(change)
-
-    # pending thaws
-
-    def on_thaw_expected(self, callback: Callable[[PendingThaw], None]) -> None:
-        """Have somebody told of each guest that is about to be frozen, in the thread that is going to freeze it."""
-        self._thaw_expected = callback
-
-    def expect_thaw(self, pending: PendingThaw) -> None:
-        """Remember a guest that is about to be frozen."""
-        values = (pending.vm, pending.command, pending.thaw_at)
-        self._database.write(lambda db: db.execute("INSERT OR REPLACE INTO pending_thaw VALUES (?, ?, ?)", values))
-        self._thaw_expected(pending)
-
-    def pending_thaws(self) -> list[PendingThaw]:
-        """All guests that may be frozen."""
-        query = "SELECT vm, command, thaw_at FROM pending_thaw"
-        return [PendingThaw(*row) for row in self._database.read(lambda db: db.execute(query).fetchall())]
-
-    def pending_thaw(self, vm: str) -> PendingThaw | None:
-        """The one of a machine."""
-        return next((pending for pending in self.pending_thaws() if pending.vm == vm), None)
-
-    def settle_thaw(self, pending: PendingThaw) -> None:
-        """The guest is not frozen: forget that it may be, unless it has been frozen again since."""
-        values = (pending.vm, pending.command, pending.thaw_at)
-        query = "DELETE FROM pending_thaw WHERE (vm, command, thaw_at) = (?, ?, ?)"
-        self._database.write(lambda db: db.execute(query, values))
-
-    # outbox
-
-    def due(self) -> list[Outgoing]:
-        """What was postponed, or put out before a restart, and may be published now, the oldest first.
-
-        Nothing is postponed for more than 60 s: what seems to be was before the clock was set back.
-        """
-        columns = "seq, exchange, routing_key, message_id, body, mandatory"
-        query = f"SELECT {columns} FROM outbox WHERE next_try <= ?1 OR next_try > ?1 + 60 ORDER BY seq"  # noqa: S608 - constants
-        rows = self._database.read(lambda db: db.execute(query, (time(),)).fetchall())
-        return [Outgoing(*row) for row in rows]
-
-    def backlog(self) -> tuple[int, float | None]:
-        """How many messages are in the outbox, and when the oldest was put there, in seconds since the epoch."""
-        query = "SELECT count(*), min(created_at) FROM outbox"
-        count, oldest = self._database.read(lambda db: db.execute(query).fetchone())
-        return int(count), oldest
-
-    def has_postponed(self) -> bool:
-        """Whether anything waits to be tried again."""
-        query = "SELECT EXISTS (SELECT 1 FROM outbox WHERE tries > 0)"
-        return bool(self._database.read(lambda db: db.execute(query).fetchone()[0]))
-
-    def confirmed(self, seqs: Sequence[int]) -> None:
-        """The broker has them. One statement for all: each gives Python's lock away, and has to wait for it again."""
-        query = "DELETE FROM outbox WHERE seq IN (SELECT value FROM json_each(?))"
-        self._database.write(lambda db: db.execute(query, (json.dumps(seqs),)))
-
-    def postpone(self, message: Outgoing) -> None:
-        """The broker would not take it, or knew nobody to give it to: try again after 1, 2, 4 ... 60 s."""
-        now = time()
-
-        def change(db: sqlite3.Connection) -> None:
-            db.execute(
-                "UPDATE outbox SET next_try = ?1 + min(60, 1 << min(tries, 6)), tries = tries + 1 WHERE seq = ?2",
-                (now, message.seq),
-            )
-
-        self._database.write_later(change)
-
-    def flush(self) -> None:
-        """Commit what waits for the next commit."""
-        self._database.flush()
-
 
 def _digest(arrival: Arrival) -> bytes:
     """What a request with the same id is compared by.
@@ -417,14 +280,4 @@ def _accept(
 
 def _put_reply(db: sqlite3.Connection, host: str, reply_to: str, request_id: str, reply: bytes, now: float) -> Outgoing:
     key = topology.reply_key(host, reply_to)
-    return _put(db, topology.REPLIES, key, request_id, reply, mandatory=True, now=now)
-
-
-def _put(
-    db: sqlite3.Connection, exchange: str, key: str, message_id: str, body: bytes, *, mandatory: bool, now: float
-) -> Outgoing:
-    added = db.execute(
-        "INSERT INTO outbox (exchange, routing_key, message_id, body, mandatory, created_at) VALUES (?, ?, ?, ?, ?, ?)",
-        (exchange, key, message_id, body, mandatory, now),
-    )
-    return Outgoing(added.lastrowid or 0, exchange, key, message_id, body, mandatory)
+    return put(db, topology.REPLIES, key, request_id, reply, mandatory=True, now=now)

@@ -17,6 +17,7 @@ from storpool_agent.errors import AgentError, StorPoolBadAnswer, StorPoolUnautho
 from storpool_agent.storpool import refusals
 from storpool_agent.storpool.address import Address
 from storpool_agent.storpool.answers import Envelope, ErrorAnswer
+from storpool_agent.storpool.last_call import LastCall
 from storpool_agent.storpool.refusals import Refusal, Refused
 from storpool_agent.storpool.requests import RequestModel
 from storpool_agent.storpool.transport import Sent, exchange
@@ -62,6 +63,7 @@ class Api:
     address: Address
     token: SecretStr
     stopping: Event = field(repr=False)
+    last: LastCall = field(default_factory=LastCall, repr=False, compare=False)
 
     def call(self, query: Query[T], deadline: Deadline) -> T:
         """Raises Refusal for an error of the API that means something for this call only, else AgentErrors."""
@@ -83,6 +85,7 @@ class Api:
             outcome = "refused"
             raise
         finally:
+            self.last.note(outcome)
             metrics.storpool_answered(query.plain_name, outcome, monotonic() - began)
         return answer
 

@@ -40,6 +40,11 @@ class Cluster:
     def __repr__(self) -> str:
         return f"Cluster({self._api.address}, client {self.our_id})"
 
+    @property
+    def trouble(self) -> str | None:
+        """What keeps the API from being called, as the last call has shown; None: nothing that is known."""
+        return self._api.last.trouble
+
     def volume(self, reference: Reference, deadline: Deadline) -> Volume:
         return lookups.find(self._api, reference, deadline, snapshot=False)
 

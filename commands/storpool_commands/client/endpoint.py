@@ -11,6 +11,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pika import ConnectionParameters, PlainCredentials, SSLOptions
 from pika.credentials import ExternalCredentials
 
+from storpool_commands.client.reasons import Login
+
 HEARTBEAT_S = 10  # a silent partition is noticed within 30 s (pika misses two before it gives up)
 CONNECT_TIMEOUT_S = 5.0  # TCP only
 HANDSHAKE_TIMEOUT_S = 10.0  # TCP, TLS and AMQP together
@@ -55,6 +57,11 @@ class Endpoint:
     def __str__(self) -> str:
         """For messages: without the login."""
         return f"{self.host}:{self.port}"
+
+    @property
+    def account(self) -> Login:
+        """For messages."""
+        return Login(str(self), self.vhost, self.login if self.password else None)
 
     def parameters(self) -> ConnectionParameters:
         """What pika takes."""

@@ -21,7 +21,6 @@ from pydantic import ValidationError
 
 from storpool_commands import topology
 from storpool_commands.client.link import CLOSE_TIMEOUT_S, Link
-from storpool_commands.client.reasons import reason
 from storpool_commands.envelope import Event
 
 EVENTS_AT_ONCE = 200
@@ -89,7 +88,7 @@ class Subscription:
 
     def _on_closed(self, channel: Channel, error: Exception) -> None:
         if channel is self._channel:
-            self._link.drop(reason(error))
+            self._link.drop(self._link.why(error))
 
     def _leave(self) -> None:
         self._link.dismiss(self)

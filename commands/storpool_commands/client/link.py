@@ -42,6 +42,7 @@ class Link:
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._endpoints = itertools.cycle(endpoints)
+        self._login = endpoints[0].account
         self._tenants: list[Tenant] = []
         self._connection: SelectConnection | None = None
         self._retry_s = FIRST_RETRY_S
@@ -79,6 +80,10 @@ class Link:
     def dismiss(self, tenant: Tenant) -> None:
         """In the I/O thread only."""
         self._tenants.remove(tenant)
+
+    def why(self, error: BaseException) -> str:
+        """What an error of this connection means."""
+        return reasons.reason(error, self._login)
 
     def works(self) -> None:
         """A tenant says that the connection is of use: the next retry may be quick again."""
@@ -125,6 +130,7 @@ class Link:
         if self._stopping:
             return
         endpoint = next(self._endpoints)
+        self._login = endpoint.account
         log.debug("connecting to %s", endpoint)
         self._connection = SelectConnection(
             endpoint.parameters(),
@@ -139,7 +145,7 @@ class Link:
             tenant.connected(connection)
 
     def _on_lost(self, _: Connection, error: BaseException) -> None:
-        self._depart(self.trouble if isinstance(error, ConnectionClosedByClient) else reasons.reason(error))
+        self._depart(self.trouble if isinstance(error, ConnectionClosedByClient) else self.why(error))
         if self._stopping:
             self._ioloop.stop()
             return

@@ -21,7 +21,7 @@ from storpool_commands.client.calls import Call, Calls
 from storpool_commands.client.errors import UnreadableReply
 from storpool_commands.client.link import Link
 from storpool_commands.client.outbox import Outbox
-from storpool_commands.client.reasons import hopeless, reason
+from storpool_commands.client.reasons import hopeless
 from storpool_commands.envelope import parse_reply
 from storpool_commands.wire import REPLY_TO
 
@@ -139,4 +139,4 @@ class Mailbox:
     def _on_closed(self, channel: Channel, error: Exception) -> None:
         if channel is self._channel:
             self._outbox.close(error)
-            self._link.drop(reason(error), hopeless=hopeless(error))
+            self._link.drop(self._link.why(error), hopeless=hopeless(error))

@@ -102,7 +102,7 @@ def test_an_unknown_host_and_an_unknown_broker(ctl: Ctl) -> None:
     assert "no queue of a host nowhere" in unknown.stderr
     refused = ctl("--url", "amqp://guest:canary4711@127.0.0.1", "ping")
     assert (refused.returncode, refused.stdout) == (3, "")
-    assert refused.stderr == "no connection to the broker: the broker refused the login\n"
+    assert refused.stderr.startswith("no connection to the broker: the broker refused the login of user guest")
 
 
 def test_any_host_is_refused_what_is_for_one_and_told_that_there_is_none(ctl: Ctl) -> None:

@@ -163,7 +163,7 @@ def test_a_missing_exchange_is_named(host: str) -> None:
     ("wrong", "why"),
     [
         pytest.param("guest:canary-4711@127.0.0.1:5672/", "refused the login", id="password"),
-        pytest.param("guest:guest@127.0.0.1:5672/nowhere", "no such vhost", id="vhost"),
+        pytest.param("guest:guest@127.0.0.1:5672/nowhere", "has no vhost nowhere: the path of the URL", id="vhost"),
     ],
 )
 def test_a_hopeless_login_is_told_at_once(wrong: str, why: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,7 @@ import pytest
 from agent_process import Stack, running_stack
 from notify_socket import NotifySocket, notify_socket
 from raw_client import RawClient, raw_client
-from storpool_commands.control import Drain
+from storpool_commands.control import Drain, GetAgentStatus
 from tcp_proxy import TcpProxy
 
 WATCHDOG_S = 6.0
@@ -88,6 +88,15 @@ def test_an_agent_that_waits_for_its_broker_is_alive_and_says_so(scene: Scene) -
     scene.systemd.until(lambda line: line.startswith("STATUS=serving kvm1: 0 commands running, waiting for the broker"))
     assert ALIVE in scene.systemd.listen(WATCHDOG_S)
     scene.broker.heal()
+    scene.systemd.until(lambda line: line == IDLE)
+
+
+def test_an_api_that_is_none_is_told_until_it_answers_again(scene: Scene) -> None:
+    scene.stack.storpool.sim.fault({"kind": "raw", "status": 502, "body": "a page"}, times=None, query="ServicesList")
+    assert not scene.stack.call(GetAgentStatus()).storpool.reachable
+    scene.systemd.until(lambda line: line.startswith("STATUS=serving kvm1: what answers is not StorPool's API, "))
+    scene.stack.storpool.sim.clear_faults()
+    assert scene.stack.call(GetAgentStatus()).storpool.reachable
     scene.systemd.until(lambda line: line == IDLE)
 
 

@@ -160,6 +160,32 @@ def test_every_command_in_it_is_one_that_there_is(volume: ExplainedVolume, _who:
                 taken(main, words[1:])
 
 
+@pytest.mark.parametrize(
+    ("volume", "said"),
+    [
+        (
+            seen(**HERE, not_known=["libvirt: it is down"]),
+            "attached here (rw). It is not known which machines",
+        ),
+        (seen(not_known=["libvirt: y"]), "It is attached nowhere. It is not known which machines have it."),
+        (
+            seen(not_known=["StorPool: x", "libvirt: y"]),
+            "knows who has it. It is not known where it is attached, nor which machines have it.",
+        ),
+        (seen(attachments=elsewhere(), not_known=["libvirt: y"]), "client 2 (rw). It is not known which machines"),
+        (
+            seen(**HERE, disks=[DISK], not_known=["the journal: y"]),
+            "as vdb. It is not known which requests",
+        ),
+    ],
+    ids=["libvirt", "free", "both", "elsewhere", "journal"],
+)
+def test_what_nobody_has_said_is_not_taken_for_a_no(volume: ExplainedVolume, said: str) -> None:
+    told = advice.summary(volume, "disk-1")
+    assert said in told
+    assert "nothing on this host uses it" not in told
+
+
 def test_nothing_is_detached_that_a_machine_may_use() -> None:
     """What could not be asked may have it."""
     for told in (seen(**HERE, not_known=["libvirt: down"]), seen(**HERE, disks=[OFF]), seen(**HERE, jobs=[WAITING])):

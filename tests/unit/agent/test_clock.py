@@ -78,15 +78,15 @@ def test_for_a_day_nothing_is_forgotten(clocks: Clocks, journal: Journal, monkey
 def test_a_reply_that_was_postponed_goes_out_when_the_clock_was_set_back(
     journal: Journal, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storpool_agent.journal.journal.time", lambda: clocks.wall)
+    monkeypatch.setattr("storpool_agent.journal.outgoing.time", lambda: clocks.wall)
     journal.accept([Arrival("a", "ping", b"{}", None, "me")])
     (reply,) = journal.finish("a", b"{}")
     for _ in range(10):
-        journal.postpone(reply)
-    journal.flush()
-    assert journal.due() == []
+        journal.outgoing.postpone(reply)
+    journal.outgoing.flush()
+    assert journal.outgoing.due() == []
     clocks.wall -= DAY_S
-    assert journal.due() == [reply]
+    assert journal.outgoing.due() == [reply]
 
 
 class Waiting:

@@ -23,9 +23,10 @@ from storpool_agent.drift_watch import DriftWatch
 from storpool_agent.errors import LibvirtUnavailable
 from storpool_agent.handlers.temporaries import pair
 from storpool_agent.jobs import Jobs
-from storpool_agent.journal.journal import Arrival, Journal, PendingUnplug
+from storpool_agent.journal.journal import Arrival, Journal
 from storpool_agent.journal.overview import Overview
 from storpool_agent.journal.temporaries import Temporary
+from storpool_agent.journal.unplugs import PendingUnplug
 from storpool_agent.lanes import Lane
 from storpool_commands.catalogue import ControlCommand
 from storpool_commands.control import (
@@ -243,11 +244,12 @@ def test_a_drain_says_what_a_maintenance_would_disturb(desk: Desk, journal: Jour
     path = desk.fakes.devices.link(used.global_id)
     disk = Disk(path, "s", "ua-1", "virtio", "rw", "none", None, "unmap", live=True, config=True)
     vm = desk.fakes.machine(live={"vdb": disk}, config={"vdb": disk}).uuid
-    journal.expect_unplug(PendingUnplug("a.b.c", vm, "request-1"))
+    journal.unplugs.expect(PendingUnplug("a.b.c", vm, "request-1"))
     journal.temporaries.add(Temporary("request-2", "mirror", pair(vm, "/new")))
     told = drained(desk)
     assert not told.quiet
-    assert [(one.global_id, one.vms) for one in told.attachments or []] == [(used.global_id, [vm])]
+    found = [(one.global_id, one.vms, one.vm_names) for one in told.attachments or []]
+    assert found == [(used.global_id, [vm], ["vm-0"])]
     assert [(one.global_id, one.vm, one.request) for one in told.pending_unplugs] == [("a.b.c", vm, "request-1")]
     assert [(one.vm, one.path, one.request) for one in told.mirrors] == [(vm, "/new", "request-2")]
 

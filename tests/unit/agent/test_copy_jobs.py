@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-from copy_scene import CONTENTS, SCENES, TARGET, Killed, Life, Scene
+from copy_requests import SCENES
+from copy_scene import CONTENTS, TARGET, Killed, Life, Scene
 from fake_outbox import FakeOutbox
 from storpool_agent.backlog import Backlog
 from storpool_agent.deadline import Deadline

@@ -13,7 +13,7 @@ import pytest
 from storpool_agent.devices.model import Device
 from storpool_agent.domains.model import DiskInDomain, Domain
 from storpool_agent.drift import drifts, lasting
-from storpool_agent.journal.journal import PendingUnplug
+from storpool_agent.journal.unplugs import PendingUnplug
 from storpool_agent.picture import Link, Picture, UsedDisk
 from storpool_agent.storpool.model import Attachment
 from storpool_commands import catalogue

@@ -14,9 +14,10 @@ from storpool_agent.domains.model import Disk
 from storpool_agent.errors import LibvirtUnavailable, StorPoolUnavailable
 from storpool_agent.explanation import Explanation
 from storpool_agent.job import JobView
-from storpool_agent.journal.journal import Arrival, Journal, PendingUnplug
+from storpool_agent.journal.journal import Arrival, Journal
 from storpool_agent.journal.overview import Overview
 from storpool_agent.journal.temporaries import USE, Temporary
+from storpool_agent.journal.unplugs import PendingUnplug
 from storpool_agent.storpool.model import VolumeChange
 from storpool_commands.disks import Holder
 from storpool_commands.explaining import ExplainedVolume
@@ -51,7 +52,7 @@ def test_every_side_says_what_it_knows(host: FakeHost) -> None:
     host.storpool.openers[volume.global_id] = [Holder(kind="process", name="dd", pid=7)]
     vm = plugged(host, host.devices.link(volume.global_id))
     host.journal.raise_fence(volume.global_id, 7)
-    host.journal.expect_unplug(PendingUnplug(volume.global_id, vm, "r1"))
+    host.journal.unplugs.expect(PendingUnplug(volume.global_id, vm, "r1"))
     host.journal.temporaries.add(Temporary("r2", USE, volume.global_id))
     seen = explain(host, "disk-1")
     assert (seen.global_id, seen.client, seen.generation, seen.not_known) == (volume.global_id, 1, 7, [])

@@ -3,107 +3,27 @@
 """From a delivery to what it becomes: a job, an answer, or a dead letter with its reason; acked when that is safe."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from pytest_mock import MockerFixture
-from structlog.testing import capture_logs
 
 from storpool_agent import secrecy
-from storpool_agent.bus.consumer import Delivery
-from storpool_agent.bus.publisher import Message
 from storpool_agent.errors import JournalUnavailable
-from storpool_agent.intake import Intake
-from storpool_agent.journal.journal import Journal, Outgoing
-from storpool_agent.publishers import Grants, Publishers
-from storpool_commands.envelope import AnyRequest, ControlRequest, Request, Success
+from storpool_agent.journal.journal import Journal
+from storpool_commands.envelope import AnyRequest
 from storpool_commands.errors import ErrorCode
 from storpool_commands.parse import parse_request
 from storpool_commands.pools import AddStoragePool
-
-PING = {"command": "ping"}
-CREATE = {"command": "createVolume", "sizeBytes": 512, "template": "dev"}
-
-
-class Desk:
-    """An intake whose neighbours only take notes."""
-
-    def __init__(self, journal: Journal, mocker: MockerFixture, allowed: Grants | None = None) -> None:
-        self.journal = journal
-        self.submitted: list[Request] = []
-        self.answered: list[ControlRequest] = []
-        self.publishers: list[str | None] = []
-        """Whom the jobs were told to be of."""
-        self.published: list[Message] = []
-        self.replayed: list[Outgoing] = []
-        self.settled: list[Delivery] = []
-        self.served: list[tuple[Request, int]] = []
-        self.settlements: list[Callable[[], None]] = []
-        self.kept: list[Request] = []
-        self.declined: list[Delivery] = []
-        jobs: Any = mocker.Mock(submit=self._submit, serve=self._serve, keep=self._keep)
-        control: Any = mocker.Mock(answer=self._answer)
-        outbox: Any = mocker.Mock(send=self.replayed.extend)
-        publisher: Any = mocker.Mock(publish=self.published.append)
-        self.intake = Intake("kvm1", journal, jobs, control, outbox, publisher, Publishers(allowed))
-        self.intake.settle = self.settled.append
-        self.intake.decline = self.declined.append
-
-    def _submit(self, request: Request, *, publisher: str | None) -> None:
-        self.submitted.append(request)
-        self.publishers.append(publisher)
-
-    def _keep(self, request: Request, publisher: str | None) -> None:
-        self.kept.append(request)
-        self.publishers.append(publisher)
-
-    def _serve(self, request: Request, attempts: int, settle: Callable[[], None], publisher: str | None) -> None:
-        self.served.append((request, attempts))
-        self.settlements.append(settle)
-        self.publishers.append(publisher)
-
-    def _answer(self, asked: ControlRequest, say: Callable[[Success], None], publisher: str | None) -> None:
-        self.answered.append(asked)
-        self.publishers.append(publisher)
-        say(_pong(asked))
-
-    def receive(self, *deliveries: Delivery) -> list[Delivery]:
-        return list(self.intake.receive(deliveries))
-
-    @property
-    def replies(self) -> list[dict[str, Any]]:
-        return [json.loads(one.body) for one in self.published if one.exchange == "storpool.replies"]
-
-    @property
-    def dead(self) -> list[Message]:
-        return [one for one in self.published if one.exchange == "storpool.dead"]
+from unit.agent.intake_desk import ADD, CREATE, PING, SECRET, Desk, delivery, request
 
 
 @pytest.fixture
 def desk(journal: Journal, mocker: MockerFixture) -> Desk:
     return Desk(journal, mocker)
-
-
-def delivery(
-    body: Mapping[str, Any] | bytes,
-    *,
-    control: bool = False,
-    reply_to: str | None = "mgmt",
-    publisher: str | None = None,
-    shared: bool = False,
-    count: int = 0,
-) -> Delivery:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    channel: Any = object()
-    return Delivery(content, control, reply_to, "c1", publisher, 1, channel, shared, count)
-
-
-def request(**changes: Any) -> dict[str, Any]:
-    return {"id": str(uuid4()), "protocol": 1, "body": PING, **changes}
 
 
 def test_a_good_request_is_stored_run_and_acked(desk: Desk) -> None:
@@ -186,8 +106,6 @@ def test_the_same_id_with_another_body_is_refused(desk: Desk) -> None:
     assert len(desk.submitted) == 1
 
 
-SECRET = "storpool://canary4711@mgmt:81/ssd"
-ADD = {"command": "addStoragePool", "name": "p", "url": SECRET}
 KEY = {"secret": "canary4712"}
 ENCRYPT = {"command": "encryptVolume", "volume": "~d.n.a1", "key": KEY}
 ATTACH = {"command": "attachDisk", "volume": "~d.n.a1", "vm": "vm-1", "encryption": {"key": KEY}}
@@ -250,112 +168,6 @@ def test_a_journal_that_cannot_be_written_refuses_all_of_the_batch(desk: Desk, m
     assert [reply["code"] for reply in desk.replies] == [ErrorCode.JOURNAL_UNAVAILABLE] * 2
     assert desk.replies[0]["facts"] == {"path": "/journal.db"}
     assert desk.submitted == []
-
-
-@pytest.mark.parametrize("control", [False, True])
-@pytest.mark.parametrize("publisher", [None, "mallory"])
-def test_only_allowed_publishers_are_heard(
-    journal: Journal, mocker: MockerFixture, control: bool, publisher: str | None
-) -> None:
-    desk = Desk(journal, mocker, {"mgmt": ["all"]})
-    heard, unheard = request(), request()
-    came = delivery(heard, control=control, publisher="mgmt")
-    assert desk.receive(came, delivery(unheard, control=control, publisher=publisher)) == [came]
-    assert (desk.replies[-1]["code"], desk.replies[-1]["id"]) == (ErrorCode.NOT_AUTHORIZED, unheard["id"])
-    assert len(desk.dead) == 1
-    assert desk.publishers == ["mgmt"]
-
-
-def test_a_stranger_is_not_told_what_is_wrong_with_its_message(journal: Journal, mocker: MockerFixture) -> None:
-    desk = Desk(journal, mocker, {"mgmt": ["all"]})
-    desk.receive(delivery(b"garbage", publisher="mallory"), delivery(b"garbage", publisher="mgmt"))
-    assert [reply["code"] for reply in desk.replies] == [ErrorCode.NOT_AUTHORIZED, ErrorCode.NOT_JSON]
-
-
-@pytest.mark.parametrize(
-    ("body", "shared"),
-    [
-        pytest.param({"command": "deleteVolume", "volume": "~a.b.c"}, False, id="to this host"),
-        pytest.param({"command": "deleteVolume", "volume": "~a.b.c"}, True, id="to any host"),
-    ],
-)
-def test_a_publisher_sends_the_commands_that_it_may(
-    journal: Journal, mocker: MockerFixture, body: Mapping[str, Any], shared: bool
-) -> None:
-    desk = Desk(journal, mocker, {"backup": ["read", "copies", "takeSnapshot"]})
-    taken = request(body={"command": "takeSnapshot", "volume": "~a.b.c"})
-    refused = delivery(request(body=body), publisher="backup", shared=shared)
-    desk.receive(delivery(taken, publisher="backup"), refused)
-    assert [str(one.id) for one in desk.submitted] == [taken["id"]]
-    assert [reply["code"] for reply in desk.replies] == [ErrorCode.NOT_AUTHORIZED]
-    assert [dead.headers["code"] for dead in desk.dead] == [ErrorCode.NOT_AUTHORIZED]
-    assert [str(record.id) for record in desk.journal.records(None, 10)] == [taken["id"]]
-    assert desk.settled == []
-    desk.dead[0].confirmed()
-    assert desk.settled == [refused]
-
-
-def test_a_control_command_that_it_may_not_send_is_refused(journal: Journal, mocker: MockerFixture) -> None:
-    desk = Desk(journal, mocker, {"monitor": ["read"]})
-    drain = request(body={"command": "drain", "on": True})
-    desk.receive(
-        delivery(drain, control=True, publisher="monitor"), delivery(request(), control=True, publisher="monitor")
-    )
-    assert [asked.body.command for asked in desk.answered] == ["ping"]
-    assert desk.replies[0]["code"] == ErrorCode.NOT_AUTHORIZED
-    assert "drain" in desk.replies[0]["message"]
-
-
-def test_what_is_refused_to_a_stranger_is_dead_lettered_without_its_secret(
-    journal: Journal, mocker: MockerFixture
-) -> None:
-    desk = Desk(journal, mocker, {"mgmt": ["all"]})
-    desk.receive(delivery(request(body=ADD), publisher="mallory"))
-    assert b"canary" not in desk.dead[0].body
-
-
-def test_who_asks_for_what_is_in_the_log_once(desk: Desk) -> None:
-    body = request(body=CREATE, dryRun=True)
-    with capture_logs() as lines:
-        desk.receive(delivery(body, publisher="cloud"), delivery(body, publisher="cloud"))
-    (line,) = lines
-    assert line == {
-        "event": "accepted",
-        "log_level": "info",
-        "audit": True,
-        "request": body["id"],
-        "command": "createVolume",
-        "publisher": "cloud",
-        "args": {"size_bytes": 512, "template": "dev"},
-        "dry_run": True,
-    }
-
-
-def test_a_control_command_that_changes_something_is_in_the_log_too(desk: Desk) -> None:
-    level = request(body={"command": "setLogLevel", "level": "debug"})
-    with capture_logs() as lines:
-        desk.receive(delivery(level, control=True, publisher="cloud"), delivery(request(), control=True))
-    assert [(line["event"], line["command"], line["publisher"]) for line in lines] == [
-        ("accepted", "setLogLevel", "cloud")
-    ]
-
-
-def test_a_refusal_is_in_the_log_with_who_asked_for_what(journal: Journal, mocker: MockerFixture) -> None:
-    desk = Desk(journal, mocker, {"mgmt": ["read"]})
-    body = request(body=ADD)
-    with capture_logs() as lines:
-        desk.receive(delivery(body, publisher="mgmt"))
-    (line,) = lines
-    told = {name: line[name] for name in ("event", "audit", "request", "command", "publisher", "code")}
-    assert told == {
-        "event": "refused",
-        "audit": True,
-        "request": body["id"],
-        "command": "addStoragePool",
-        "publisher": "mgmt",
-        "code": ErrorCode.NOT_AUTHORIZED,
-    }
-    assert "canary" not in str(line)
 
 
 def test_a_control_request_is_answered_at_once_and_not_stored(desk: Desk) -> None:
@@ -428,15 +240,3 @@ def test_replies_are_correlated_by_the_request(desk: Desk) -> None:
     desk.receive(delivery(stored), delivery(refused), delivery(b"garbage"))
     said = [one.correlation_id or one.message_id for one in desk.published if one.exchange == "storpool.replies"]
     assert sorted(said) == sorted([stored["id"], refused["id"], "c1"])
-
-
-def _pong(asked: ControlRequest) -> Success:
-    return Success.model_validate(
-        {
-            "id": asked.id,
-            "host": "kvm1",
-            "result": {"command": "ping", "host": "kvm1", "version": "1", "time": "2026-01-01T00:00:00Z"},
-            "tookMs": 0.1,
-        },
-        strict=False,
-    )

@@ -8,8 +8,11 @@ from time import time
 import pytest
 
 from storpool_agent.journal import journal as journal_module
+from storpool_agent.journal import outgoing as outgoing_module
 from storpool_agent.journal.database import Database
-from storpool_agent.journal.journal import Arrival, Journal, Outgoing, PendingUnplug, Verdict
+from storpool_agent.journal.journal import Arrival, Journal, Verdict
+from storpool_agent.journal.outgoing import Outgoing
+from storpool_agent.journal.unplugs import PendingUnplug
 
 
 def arrival(request_id: str = "r1", body: bytes = b"{}", reply_to: str | None = "mgmt") -> Arrival:
@@ -93,13 +96,13 @@ def test_the_highest_generation_stays(journal: Journal) -> None:
 
 def test_a_pending_unplug_is_settled_once_with_its_event(journal: Journal) -> None:
     pending = PendingUnplug("a.b.c", "vm", "r1")
-    journal.expect_unplug(pending)
-    assert (journal.pending_unplug("a.b.c"), journal.pending_unplugs("vm")) == (pending, [pending])
-    assert journal.pending_unplugs("another") == []
-    event = journal.settle_unplug("a.b.c", "attachment.detached", b'{"id": "e1"}')
+    journal.unplugs.expect(pending)
+    assert (journal.unplugs.of("a.b.c"), journal.unplugs.pending("vm")) == (pending, [pending])
+    assert journal.unplugs.pending("another") == []
+    event = journal.unplugs.settle("a.b.c", "attachment.detached", b'{"id": "e1"}')
     assert event is not None
     assert (event.routing_key, event.message_id, event.mandatory) == ("kvm1.attachment.detached", "e1", False)
-    assert journal.settle_unplug("a.b.c", "attachment.detached", b'{"id": "e1"}') is None
+    assert journal.unplugs.settle("a.b.c", "attachment.detached", b'{"id": "e1"}') is None
 
 
 def test_records_are_listed_the_newest_first(journal: Journal) -> None:
@@ -111,9 +114,9 @@ def test_records_are_listed_the_newest_first(journal: Journal) -> None:
 
 def test_what_is_confirmed_is_sent_no_more(journal: Journal) -> None:
     (outgoing,) = _finished(journal)
-    journal.confirmed([outgoing.seq])
-    journal.flush()
-    assert journal.due() == []
+    journal.outgoing.confirmed([outgoing.seq])
+    journal.outgoing.flush()
+    assert journal.outgoing.due() == []
 
 
 def test_what_is_refused_is_due_later_and_later(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,14 +124,14 @@ def test_what_is_refused_is_due_later_and_later(journal: Journal, monkeypatch: p
     now = time()
     waits: list[float] = []
     for _ in range(8):
-        monkeypatch.setattr(journal_module, "time", lambda at=now: at)
-        journal.postpone(outgoing)
-        journal.flush()
+        monkeypatch.setattr(outgoing_module, "time", lambda at=now: at)
+        journal.outgoing.postpone(outgoing)
+        journal.outgoing.flush()
         waits.append(
             next(wait for wait in (1, 2, 4, 8, 16, 32, 60, 61) if _due_after(journal, now + wait, monkeypatch))
         )
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert journal.has_postponed()
+    assert journal.outgoing.has_postponed()
 
 
 def test_what_is_old_is_forgotten(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +142,7 @@ def test_what_is_old_is_forgotten(journal: Journal, monkeypatch: pytest.MonkeyPa
     assert journal.forget() == 1
     assert journal.record("old") is None
     assert [one.id for one in journal.unfinished()] == ["unfinished"]
-    assert journal.due() == []
+    assert journal.outgoing.due() == []
 
 
 def _finished(journal: Journal) -> list[Outgoing]:
@@ -148,8 +151,8 @@ def _finished(journal: Journal) -> list[Outgoing]:
 
 
 def _due_after(journal: Journal, at: float, monkeypatch: pytest.MonkeyPatch) -> bool:
-    monkeypatch.setattr(journal_module, "time", lambda: at)
-    return bool(journal.due())
+    monkeypatch.setattr(outgoing_module, "time", lambda: at)
+    return bool(journal.outgoing.due())
 
 
 def test_what_the_broker_keeps_is_forgotten_at_a_start_unless_it_is_finished_or_was_sent_to_this_host(
@@ -172,20 +175,20 @@ def test_only_what_the_broker_keeps_can_be_dropped(journal: Journal) -> None:
 
 
 def test_the_outbox_s_length_and_age_are_told(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert journal.backlog() == (0, None)
+    assert journal.outgoing.backlog() == (0, None)
     now = time()
     for age, word in ((60, "a"), (30, "b")):
         monkeypatch.setattr(journal_module, "time", lambda age=age: now - age)
         accept(journal, arrival(word))
         journal.finish(word, b"{}")
-    assert journal.backlog() == (2, now - 60)
+    assert journal.outgoing.backlog() == (2, now - 60)
 
 
 def test_how_long_guests_are_waited_for_is_told(journal: Journal) -> None:
-    assert journal.unplugs_since() == []
+    assert journal.unplugs.since() == []
     before = time()
-    journal.expect_unplug(PendingUnplug("a.b.c", "vm", "1"))
-    (since,) = journal.unplugs_since()
+    journal.unplugs.expect(PendingUnplug("a.b.c", "vm", "1"))
+    (since,) = journal.unplugs.since()
     assert before <= since <= time()
 
 

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from copy_scene import SCENES, Scene
+from copy_requests import SCENES
+from copy_scene import Scene
 from fake_outbox import FakeOutbox
 from storpool_agent import leftovers
 from storpool_agent.errors import CopyFailed, JournalUnavailable, StorPoolUnavailable

@@ -23,6 +23,17 @@ def link(monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
     link.stop(WAIT_S)
 
 
+def test_why_there_is_no_connection_can_be_asked() -> None:
+    tried = threading.Event()
+    link = Link("in", NOWHERE, lambda _channel: None, tried.set)
+    link.start()
+    try:
+        assert tried.wait(WAIT_S)
+        assert link.trouble == "nothing listens at 127.0.0.1:1"
+    finally:
+        link.stop(WAIT_S)
+
+
 def test_an_errand_is_run_while_the_broker_is_away(link: Link) -> None:
     link.start()
     for _ in range(3):

@@ -9,7 +9,8 @@ import pytest
 
 from storpool_agent import outbox as outbox_module
 from storpool_agent.bus.publisher import Message
-from storpool_agent.journal.journal import Arrival, Journal, Outgoing
+from storpool_agent.journal.journal import Arrival, Journal
+from storpool_agent.journal.outgoing import Outgoing
 from storpool_agent.outbox import Outbox
 
 WAIT_S = 5.0
@@ -71,9 +72,9 @@ def test_a_reply_is_sent_with_its_id_and_must_find_a_queue(
 
 def test_what_is_confirmed_leaves_the_journal(outbox: Outbox, publisher: FakePublisher, journal: Journal) -> None:
     outbox.send(finished(journal))
-    assert journal.due()
+    assert journal.outgoing.due()
     publisher.confirm()
-    until(lambda: not journal.due())
+    until(lambda: not journal.outgoing.due())
 
 
 def test_what_is_under_way_is_not_sent_again(outbox: Outbox, publisher: FakePublisher, journal: Journal) -> None:
@@ -91,7 +92,7 @@ def test_what_has_no_queue_is_tried_again_until_it_has(
     until(lambda: len(publisher.sent) == 2)
     assert publisher.sent[1].body == b"reply"
     publisher.confirm()
-    until(lambda: not journal.has_postponed())
+    until(lambda: not journal.outgoing.has_postponed())
     assert len(publisher.sent) == 2
 
 
@@ -106,8 +107,8 @@ def test_a_refused_reply_does_not_hold_up_others(outbox: Outbox, publisher: Fake
 def test_what_an_earlier_run_has_left_is_sent(publisher: FakePublisher, journal: Journal, refused: bool) -> None:
     (outgoing,) = finished(journal)
     if refused:
-        journal.postpone(outgoing)
-        journal.flush()
+        journal.outgoing.postpone(outgoing)
+        journal.outgoing.flush()
     outbox = Outbox(journal, publisher)
     outbox.start()
     try:

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from storpool_agent.journal.database import Database
-from storpool_agent.journal.journal import Arrival, Journal, PendingThaw, PendingUnplug
+from storpool_agent.journal.journal import Arrival, Journal
 from storpool_agent.journal.overview import MAX_SHOWN_BYTES, Overview
 from storpool_agent.journal.temporaries import Temporary
+from storpool_agent.journal.thaws import PendingThaw
+from storpool_agent.journal.unplugs import PendingUnplug
 
 IDS = ("aaaa0000-1", "aaaa0000-2", "aaab0000-3", "f0000000-4")
 
@@ -74,8 +76,8 @@ def test_how_much_of_everything(journal: Journal, overview: Overview) -> None:
     for request_id in IDS:
         accept(journal, request_id)
     journal.finish(IDS[0], b"{}")
-    journal.expect_unplug(PendingUnplug("d.n.a1", "vm", IDS[1]))
-    journal.expect_thaw(PendingThaw("vm", IDS[1], thaw_at=1.0))
+    journal.unplugs.expect(PendingUnplug("d.n.a1", "vm", IDS[1]))
+    journal.thaws.expect(PendingThaw("vm", IDS[1], thaw_at=1.0))
     for owner in (IDS[0], IDS[1]):
         journal.temporaries.add(Temporary(owner, "use", "d.n.a1"))
     counts = overview.counts()

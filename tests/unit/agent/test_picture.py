@@ -9,7 +9,8 @@ from storpool_agent.deadline import Deadline
 from storpool_agent.devices.model import Device
 from storpool_agent.domains.model import Disk
 from storpool_agent.errors import DeviceMismatch, LibvirtUnavailable
-from storpool_agent.journal.journal import Journal, PendingUnplug
+from storpool_agent.journal.journal import Journal
+from storpool_agent.journal.unplugs import PendingUnplug
 from storpool_agent.picture import Picture, take
 from storpool_agent.storpool.model import Volume
 
@@ -43,7 +44,7 @@ def test_attachments_links_and_machines_meet_by_global_id(host: FakeHost) -> Non
     elsewhere = host.storpool.add()
     host.storpool.attach_elsewhere(elsewhere, client=2)
     vm = plugged(host, host.devices.link(global_id))
-    host.journal.expect_unplug(PendingUnplug("d.n.b", "vm", "request"))
+    host.journal.unplugs.expect(PendingUnplug("d.n.b", "vm", "request"))
     seen = look(host)
     assert [one.global_id for one in seen.here] == [global_id]
     assert (seen.path(global_id), seen.path(elsewhere.global_id)) == (host.devices.link(global_id), None)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from storpool_agent import settings as settings_module
+from storpool_agent import storpool_access as access_module
 from storpool_agent.reloading import Reloading
 from storpool_agent.settings import Settings, load
 from storpool_agent.storpool_conf import StorPoolConf
@@ -21,7 +21,7 @@ MINIMAL = '[storpool]\napi = "127.0.0.1:81"\ntoken = "canary-token"\nour_id = 7\
 @pytest.fixture(autouse=True)
 def _no_storpool_conf(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this machine has."""
-    monkeypatch.setattr(settings_module, "read_conf", lambda: StorPoolConf(files=()))
+    monkeypatch.setattr(access_module, "read_conf", lambda: StorPoolConf(files=()))
 
 
 class Office:

@@ -8,19 +8,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from storpool_agent import settings as settings_module
-from storpool_agent.settings import (
-    Settings,
-    SettingsInvalid,
-    broker_address,
-    effective,
-    listen_address,
-    load,
-    login,
-    read_secret,
-    storpool_access,
-    tls_context,
-)
+from storpool_agent import storpool_access as access_module
+from storpool_agent.broker_access import broker_address, login, tls_context
+from storpool_agent.effective import effective
+from storpool_agent.secret_files import read_secret
+from storpool_agent.settings import Settings, SettingsInvalid, listen_address, load
+from storpool_agent.storpool_access import storpool_access
 from storpool_agent.storpool_conf import StorPoolConf
 
 MINIMAL = '[storpool]\napi = "127.0.0.1:81"\ntoken = "canary-token"\nour_id = 7\n'
@@ -29,7 +22,7 @@ MINIMAL = '[storpool]\napi = "127.0.0.1:81"\ntoken = "canary-token"\nour_id = 7\
 @pytest.fixture(autouse=True)
 def _no_storpool_conf(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this machine has."""
-    monkeypatch.setattr(settings_module, "read_conf", lambda: StorPoolConf(files=()))
+    monkeypatch.setattr(access_module, "read_conf", lambda: StorPoolConf(files=()))
 
 
 def loaded(directory: Path, text: str) -> Settings:
@@ -191,7 +184,7 @@ def test_a_pool_without_a_token_is_no_pool(tmp_path: Path) -> None:
 
 
 def test_the_cluster_id_comes_from_storpools_settings_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings_module, "read_conf", lambda: StorPoolConf(files=(), cluster_id="d.n"))
+    monkeypatch.setattr(access_module, "read_conf", lambda: StorPoolConf(files=(), cluster_id="d.n"))
     assert storpool_access(loaded(tmp_path, MINIMAL).storpool).cluster_id == "d.n"
     assert storpool_access(loaded(tmp_path, f"{MINIMAL}cluster_id = 'a.b'").storpool).cluster_id == "a.b"
 
@@ -245,11 +238,28 @@ def test_a_missing_secret_is_named(tmp_path: Path) -> None:
         read_secret(tmp_path / "token")
 
 
-def test_a_password_file_goes_over_the_url(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("url = 'amqp://broker'", "amqp: password_file is the password of the user whom url names, and it names none"),
+        ("url = 'amqp://host-kvm1:x@broker'", "amqp: url has a password already"),
+        ("vhost = 'storpool'", r"amqp: url has a password already \(that of its default is guest's\): .*amqp://USER@"),
+    ],
+)
+def test_a_password_file_is_for_a_user_whom_the_url_names_without_a_password(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    file = tmp_path / "password"
+    file.touch(mode=0o600)
+    with pytest.raises(SettingsInvalid, match=problem):
+        effective(loaded(tmp_path, f"{MINIMAL}[amqp]\n{text}\npassword_file = '{file}'\n"))
+
+
+def test_the_user_is_in_the_url_and_the_password_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.touch(mode=0o600)
     file.write_text("from-file")
-    amqp = loaded(tmp_path, f"[amqp]\nurl = 'amqp://us%40er:from-url@broker'\npassword_file = '{file}'\n").amqp
+    amqp = loaded(tmp_path, f"[amqp]\nurl = 'amqp://us%40er@broker'\npassword_file = '{file}'\n").amqp
     user, password = login(amqp)
     assert (user, password and password.get_secret_value()) == ("us@er", "from-file")
 

@@ -13,10 +13,12 @@ from fake_host import FakeHost
 from storpool_agent import status
 from storpool_agent.errors import JournalUnavailable, LibvirtUnavailable, StorPoolUnavailable
 from storpool_agent.journal.database import Database
-from storpool_agent.journal.journal import Arrival, Journal, PendingThaw, PendingUnplug
+from storpool_agent.journal.journal import Arrival, Journal
 from storpool_agent.journal.overview import Overview
 from storpool_agent.journal.read_only import Unreadable
 from storpool_agent.journal.temporaries import Temporary
+from storpool_agent.journal.thaws import PendingThaw
+from storpool_agent.journal.unplugs import PendingUnplug
 from storpool_commands.control import AgentStatus, ProcessStatus
 from unit.commands.host_samples import PROCESS
 
@@ -42,8 +44,8 @@ def test_a_quiet_host_has_no_trouble(host: FakeHost, tmp_path: Path) -> None:
 def test_work_is_no_trouble(host: FakeHost, tmp_path: Path) -> None:
     host.journal.accept([Arrival("r", "ping", b"{}", None, "word")])
     host.journal.finish("r", b"{}")
-    host.journal.expect_unplug(PendingUnplug("d.n.a1", "vm", "r"))
-    host.journal.expect_thaw(PendingThaw("vm", "r", thaw_at=1e12))
+    host.journal.unplugs.expect(PendingUnplug("d.n.a1", "vm", "r"))
+    host.journal.thaws.expect(PendingThaw("vm", "r", thaw_at=1e12))
     told = take(host, tmp_path)
     assert (told.unsent_replies, told.pending_unplugs, told.pending_thaws, told.troubles) == (1, 1, 1, [])
 
@@ -51,8 +53,8 @@ def test_work_is_no_trouble(host: FakeHost, tmp_path: Path) -> None:
 def test_what_lasts_too_long_is(host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host.journal.accept([Arrival("r", "ping", b"{}", None, "word")])
     host.journal.finish("r", b"{}")
-    host.journal.expect_unplug(PendingUnplug("d.n.a1", "vm", "r"))
-    host.journal.expect_thaw(PendingThaw("vm", "r", thaw_at=1.0))
+    host.journal.unplugs.expect(PendingUnplug("d.n.a1", "vm", "r"))
+    host.journal.thaws.expect(PendingThaw("vm", "r", thaw_at=1.0))
     host.journal.temporaries.add(Temporary("r", "use", "d.n.a1"))
     monkeypatch.setattr(status, "UNSENT_S", -1.0)
     monkeypatch.setattr(status, "UNPLUG_S", -1.0)
@@ -69,7 +71,7 @@ def test_who_does_not_answer_is_named(host: FakeHost, tmp_path: Path) -> None:
     host.domains.fail("versions", LibvirtUnavailable("is it running?"))
     told = take(host, tmp_path, PROCESS)
     assert told.troubles == [
-        "not connected to the broker broker:5672: replies are not sent",
+        "not connected to the broker broker:5672: replies are not sent (the broker has no such vhost)",
         "StorPool: no way there",
         "libvirt: is it running?",
     ]

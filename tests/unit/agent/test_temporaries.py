@@ -10,8 +10,10 @@ import pytest
 
 from storpool_agent.journal import schema
 from storpool_agent.journal.database import Database
-from storpool_agent.journal.journal import Arrival, Journal, PendingThaw, PendingUnplug
+from storpool_agent.journal.journal import Arrival, Journal
 from storpool_agent.journal.temporaries import ATTACHMENT, USE, Temporary, TemporaryRows
+from storpool_agent.journal.thaws import PendingThaw
+from storpool_agent.journal.unplugs import PendingUnplug
 
 ONE, TWO = Temporary("r-1", USE, "a.b.c"), Temporary("r-1", "part", "x")
 OTHER = Temporary("r-2", USE, "a.b.c")
@@ -132,8 +134,8 @@ def test_a_journal_of_the_version_before_is_read_as_it_was(tmp_path: Path) -> No
     assert (done.state, done.reply) == ("finished", b"r")
     assert journal.noted("running", "attach", "a.b.c")
     assert journal.fence("a.b.c") == 7
-    assert journal.pending_unplugs() == [PendingUnplug("a.b.c", "vm", "running")]
-    assert journal.pending_thaws() == [PendingThaw("vm", "running", 1.0)]
+    assert journal.unplugs.pending() == [PendingUnplug("a.b.c", "vm", "running")]
+    assert journal.thaws.pending() == [PendingThaw("vm", "running", 1.0)]
     assert journal.temporaries.left() == []
     journal.temporaries.add(Temporary("running", USE, "a.b.c"))
     journal.stop("running")

@@ -14,7 +14,8 @@ from storpool_agent import thaws
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import Domain
 from storpool_agent.errors import GuestAgentUnavailable, LibvirtUnavailable
-from storpool_agent.journal.journal import Journal, PendingThaw
+from storpool_agent.journal.journal import Journal
+from storpool_agent.journal.thaws import PendingThaw
 from storpool_agent.thaws import Thaws
 
 LATER_S = 1000.0
@@ -35,7 +36,7 @@ def frozen(domains: FakeDomains) -> FakeMachine:
 
 def expect(journal: Journal, machine: FakeMachine, within_s: float) -> PendingThaw:
     pending = PendingThaw(machine.uuid, "request", time() + within_s)
-    journal.expect_thaw(pending)
+    journal.thaws.expect(pending)
     return pending
 
 
@@ -60,7 +61,7 @@ def test_what_an_earlier_run_left_is_thawed_before_the_start_goes_on(domains: Fa
         expect(journal, machine, LATER_S)
     with running(domains, journal):
         assert [machine.frozen for machine in machines] == [False, False]
-        assert journal.pending_thaws() == []
+        assert journal.thaws.pending() == []
 
 
 def test_a_machine_that_is_off_or_gone_is_forgotten(domains: FakeDomains, journal: Journal) -> None:
@@ -70,7 +71,7 @@ def test_a_machine_that_is_off_or_gone_is_forgotten(domains: FakeDomains, journa
     domains.stop(off.uuid)
     del domains.machines[gone.uuid]
     with running(domains, journal):
-        assert journal.pending_thaws() == []
+        assert journal.thaws.pending() == []
 
 
 def test_it_is_tried_again_until_it_can_be(domains: FakeDomains, journal: Journal) -> None:
@@ -78,7 +79,7 @@ def test_it_is_tried_again_until_it_can_be(domains: FakeDomains, journal: Journa
     expect(journal, machine, LATER_S)
     domains.fail("thaw", LibvirtUnavailable("away"), GuestAgentUnavailable("paused"))
     with running(domains, journal):
-        wait_for(lambda: not journal.pending_thaws())
+        wait_for(lambda: not journal.thaws.pending())
         assert not machine.frozen
 
 
@@ -90,7 +91,7 @@ def test_the_start_does_not_wait_for_ever(
     expect(journal, machine, LATER_S)
     domains.fail("thaw", LibvirtUnavailable("away"))
     with running(domains, journal):
-        wait_for(lambda: not journal.pending_thaws())
+        wait_for(lambda: not journal.thaws.pending())
         assert not machine.frozen
 
 
@@ -99,7 +100,7 @@ def test_a_guest_is_thawed_when_its_time_is_over(domains: FakeDomains, journal: 
         machine = frozen(domains)
         expect(journal, machine, 0.02)
         wait_for(lambda: not machine.frozen)
-        wait_for(lambda: not journal.pending_thaws())
+        wait_for(lambda: not journal.thaws.pending())
 
 
 def test_a_guest_that_was_thawed_in_time_is_left_alone(
@@ -115,10 +116,10 @@ def test_a_guest_that_was_thawed_in_time_is_left_alone(
     with running(domains, journal):
         machine = frozen(domains)
         pending = expect(journal, machine, SOON_S)
-        journal.settle_thaw(pending)
+        journal.thaws.settle(pending)
         marker = frozen(domains)
         expect(journal, marker, SOON_S)  # later than the first, so that its turn has passed
-        wait_for(lambda: not journal.pending_thaws())
+        wait_for(lambda: not journal.thaws.pending())
     assert asked == [marker.uuid]
 
 
@@ -126,15 +127,15 @@ def test_a_guest_that_was_frozen_again_has_its_new_time(domains: FakeDomains, jo
     machine = frozen(domains)
     first = expect(journal, machine, 0.02)
     second = expect(journal, machine, LATER_S)
-    journal.settle_thaw(first)
-    assert journal.pending_thaw(machine.uuid) == second
+    journal.thaws.settle(first)
+    assert journal.thaws.of(machine.uuid) == second
 
 
 def test_a_stop_thaws_what_is_frozen(domains: FakeDomains, journal: Journal) -> None:
     with running(domains, journal):
         machine = frozen(domains)
         expect(journal, machine, LATER_S)
-    assert (machine.frozen, journal.pending_thaws()) == (False, [])
+    assert (machine.frozen, journal.thaws.pending()) == (False, [])
 
 
 def test_what_a_stop_could_not_thaw_is_left_to_the_next_start(domains: FakeDomains, journal: Journal) -> None:
@@ -142,6 +143,6 @@ def test_what_a_stop_could_not_thaw_is_left_to_the_next_start(domains: FakeDomai
         machine = frozen(domains)
         expect(journal, machine, LATER_S)
         domains.fail("thaw", LibvirtUnavailable("away"))
-    assert (machine.frozen, [one.vm for one in journal.pending_thaws()]) == (True, [machine.uuid])
+    assert (machine.frozen, [one.vm for one in journal.thaws.pending()]) == (True, [machine.uuid])
     with running(domains, journal):
-        assert (machine.frozen, journal.pending_thaws()) == (False, [])
+        assert (machine.frozen, journal.thaws.pending()) == (False, [])

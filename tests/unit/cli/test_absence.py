@@ -61,6 +61,14 @@ def test_an_agent_is_down_since_its_last_word(place: Place) -> None:
     assert "(3 h ago): it last wrote to its journal then" in asking.sentence(told)
 
 
+def test_one_that_was_stopped_is_down_since_then_and_not_since_its_last_command(place: Place) -> None:
+    then = datetime.now(UTC) - timedelta(hours=3)
+    for name, at in (("journal.db", then - timedelta(hours=5)), ("lock", then)):
+        (place.state_dir / name).touch()
+        os.utime(place.state_dir / name, (at.timestamp(), at.timestamp()))
+    assert "(3 h ago): it was stopped then" in asking.sentence(presence.of_deaf(place))
+
+
 @pytest.mark.usefixtures("locked")
 def test_one_that_runs_and_does_not_listen_is_not_called_down(place: Place) -> None:
     told = presence.of_deaf(place)
@@ -104,8 +112,11 @@ def test_what_is_no_volume_is_wrong_usage(place: Place, volume: str) -> None:
 
 def test_settings_that_are_wrong_keep_nobody_waiting(place: Place) -> None:
     place.config.write_text(place.config.read_text() + "[lanes]\nfast = 0\n")
-    ran = run(place, "jobs")
-    assert (ran.exit_code, "lanes.fast: Input should be greater" in ran.output) == (EX_CONFIG, True)
+    for command in ("status", "jobs"):
+        ran = run(place, command)
+        assert (ran.exit_code, "lanes.fast: Input should be greater" in ran.output) == (EX_CONFIG, True)
+        assert "check-config` says when they will do; then `systemctl start" in ran.output
+        assert "starts it." not in ran.output
 
 
 def test_who_is_not_root_is_told_to_be(place: Place) -> None:

@@ -28,7 +28,7 @@ from storpool_commands.control import (
     RunningMirror,
     UnfinishedCommand,
 )
-from unit.commands.host_samples import AGENT_STATUS, EXPLAINED
+from unit.commands.host_samples import AGENT_STATUS, EXPLAINED, PROCESS
 from unit.commands.samples import DETAILS, ID, NOW, STATUS
 
 RUNNING = presence.RUNNING
@@ -131,11 +131,13 @@ def test_drift_shows_since_when_and_what_mends_it(capsys: pytest.CaptureFixture[
     assert line.endswith("2026-01-31T12:00:00Z  detach it")
 
 
+USED = ListedAttachment(global_id="d.n.a2", snapshot=False, mode="rw", path=None, vms=["u"], vm_names=["web-1"])
+
+
 def test_a_drain_says_what_a_maintenance_would_disturb(capsys: pytest.CaptureFixture[str]) -> None:
     quiet = Drained(draining=True, quiet=True, unfinished=0, attachments=[])
     orders.show(quiet)
     assert said(capsys) == "Drained, and quiet: nothing is under way, and no running machine has a volume.\n"
-    disk = ListedAttachment(global_id="d.n.a2", snapshot=False, mode="rw", path=None, vms=["u"], vm_names=["web-1"])
     orders.show(
         Drained(
             draining=True,
@@ -144,7 +146,7 @@ def test_a_drain_says_what_a_maintenance_would_disturb(capsys: pytest.CaptureFix
             commands=[UnfinishedCommand(id=ID, body_command="backupSnapshot", state="running", waited_s=130)],
             pending_unplugs=[PendingUnplug(global_id="d.n.a1", vm="u", request="r1")],
             mirrors=[RunningMirror(vm="u", path="/dev/x", request="r2")],
-            attachments=[disk],
+            attachments=[USED],
             not_known="libvirt is down",
         )
     )
@@ -152,6 +154,21 @@ def test_a_drain_says_what_a_maintenance_would_disturb(capsys: pytest.CaptureFix
     for part in ("To be finished: 1.", f"{ID}  backupSnapshot  running", "for 2 min", "~d.n.a1", "/dev/x", "web-1"):
         assert part in text
     assert text.endswith("Not known: libvirt is down\n")
+
+
+@pytest.mark.parametrize(
+    ("attachments", "not_known", "says"),
+    [
+        ([USED], None, "nothing is under way. It is quiet when the running machines have moved away, or are off."),
+        (None, "libvirt is down", "nothing is under way. It is not known whether running machines have volumes."),
+    ],
+    ids=["machines run", "libvirt is down"],
+)
+def test_a_drain_that_is_done_says_what_is_left_until_the_host_is_quiet(
+    attachments: list[ListedAttachment] | None, not_known: str | None, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders.show(Drained(draining=True, quiet=False, unfinished=0, attachments=attachments, not_known=not_known))
+    assert said(capsys).splitlines()[0] == f"Drained, and {says}"
 
 
 @pytest.mark.parametrize(
@@ -172,10 +189,27 @@ def test_the_status_is_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
     status.show(AGENT_STATUS, RUNNING)
     text = said(capsys)
     assert len(text.splitlines()) < 24
-    for part in ("kvm1: drained, takes no commands", "2 of 16 workers busy, 1 queued", "not connected", "Trouble"):
+    parts = (
+        "kvm1: drained, takes no commands",
+        "2 of 16 workers busy, 1 queued",
+        "not connected",
+        "no such vhost",
+        "Trouble",
+    )
+    for part in parts:
         assert part in text
     status.show(AGENT_STATUS.model_copy(update={"process": None}), DOWN)
     assert "kvm1: does not run" in said(capsys)
+
+
+def test_an_agent_that_lacks_something_does_not_serve(capsys: pytest.CaptureFixture[str]) -> None:
+    process = PROCESS.model_copy(update={"draining": False})
+    status.show(AGENT_STATUS.model_copy(update={"process": process}), RUNNING)
+    assert "kvm1: runs, without its broker and libvirt" in said(capsys)
+    there = AGENT_STATUS.libvirt.model_copy(update={"reachable": True})
+    whole = process.model_copy(update={"links": process.links[:1]})
+    status.show(AGENT_STATUS.model_copy(update={"process": whole, "libvirt": there}), RUNNING)
+    assert "kvm1: serves" in said(capsys)
 
 
 def test_the_agent_is_looked_for_where_the_settings_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,8 +243,26 @@ def test_systemd_knows_since_when_and_why() -> None:
         "systemd says failed (exit-code, exit status 78)",
         datetime(2026, 1, 31, 12, tzinfo=UTC),
     )
+    assert "`storpool-agent check-config` says what is wrong" in unit.advice
     unit = read_unit("ActiveState=inactive\nResult=success\nInactiveEnterTimestamp=\n")
     assert (unit.why, unit.ended_at) == ("systemd says inactive", None)
+    assert unit.advice == "`systemctl start storpool-agent` starts it"
+
+
+def test_a_unit_that_waits_for_its_next_start_has_ended_when_its_process_did() -> None:
+    """It has not become inactive in between: that is of an earlier stop."""
+    times = "ExecMainExitTimestamp=@1769860800\nInactiveEnterTimestamp=@1700000000\n"
+    assert read_unit(f"ActiveState=activating\n{times}").ended_at == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert read_unit(f"ActiveState=inactive\n{times}").ended_at == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    never_ran = "ExecMainExitTimestamp=\nInactiveEnterTimestamp=@1769860800\n"
+    assert read_unit(f"ActiveState=failed\n{never_ran}").ended_at == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert read_unit(f"ActiveState=activating\n{never_ran}").ended_at is None
+
+
+def test_one_that_systemd_has_given_up_is_not_just_to_be_started() -> None:
+    unit = read_unit("ActiveState=failed\nResult=start-limit-hit\nExecMainStatus=1\n")
+    assert unit.why == "systemd says failed (start-limit-hit, exit status 1)"
+    assert "before `systemctl reset-failed storpool-agent`; then `systemctl start storpool-agent`" in unit.advice
 
 
 def test_every_command_has_a_home() -> None:

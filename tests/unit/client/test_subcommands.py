@@ -4,6 +4,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -85,6 +86,11 @@ def test_every_subcommand_has_its_help(sample: CommandModel[Any]) -> None:
     result = CliRunner().invoke(program, [name, "--help"])
     assert result.exit_code == 0
     assert f"On the wire: {wire_name(sample)}" in result.stdout
+
+
+def test_it_says_which_version_it_is() -> None:
+    result = CliRunner().invoke(program, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"storpool-ctl, version {version('storpool-agent')}\n")
 
 
 BACKUP = ["backup-snapshot", "--host", "h", "--snapshot", "a", "--target-store", "nfs://nas/a"]

@@ -38,7 +38,10 @@ PROCESS = ProcessStatus(
     stopping=False,
     draining=True,
     broker="broker:5672",
-    links=[LinkStatus(name="in", connected=True, since=NOW), LinkStatus(name="out", connected=False, since=None)],
+    links=[
+        LinkStatus(name="in", connected=True, since=NOW),
+        LinkStatus(name="out", connected=False, since=None, reason="the broker has no such vhost"),
+    ],
     lanes=[LaneStatus(name="fast", workers=16, running=2, queued=1)],
     unfinished=3,
 )

@@ -5,7 +5,8 @@
 import pytest
 
 from block_hash_reference import block_hash
-from copy_scene import CONTENTS, STORE, TARGET, Maker, Scene
+from copy_requests import Maker
+from copy_scene import CONTENTS, STORE, TARGET, Scene
 from storpool_agent.errors import AgentError, CopyFailed, CopyStalled, SecondaryFull
 from storpool_commands.copies import BackupSnapshot, CopyVolumeToSecondary
 from storpool_commands.errors import ErrorCode

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from copy_scene import SCENES, How, Killed, Life, Scene, result
+from copy_requests import SCENES
+from copy_scene import How, Killed, Life, Scene, result
 from storpool_agent.journal.journal import Journal
 from storpool_commands.disks import ConnectPhysicalDisk
 from storpool_commands.envelope import Failure, Success

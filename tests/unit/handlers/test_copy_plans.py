@@ -4,7 +4,8 @@
 
 import pytest
 
-from copy_scene import FILE, SCENES, STORE, TARGET, Maker, Scene
+from copy_requests import SCENES, Maker
+from copy_scene import FILE, STORE, TARGET, Scene
 from storpool_commands.catalogue import Command
 from storpool_commands.copies import BackupSnapshot
 from storpool_commands.dry_run import DryRun

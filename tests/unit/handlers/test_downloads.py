@@ -10,7 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from block_hash_reference import block_hash
-from copy_scene import CONTENTS, FILE, SIZE, SOURCE, STORE, URL, Maker, Scene
+from copy_requests import Maker
+from copy_scene import CONTENTS, FILE, SIZE, SOURCE, STORE, URL, Scene
 from fake_images import QCOW2_MAGIC
 from storpool_agent.errors import AgentError, CopyFailed, DownloadFailed, ImageRefused, StorPoolUnavailable
 from storpool_commands.catalogue import Command

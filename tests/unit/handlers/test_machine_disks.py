@@ -61,7 +61,7 @@ def test_a_guest_that_does_not_let_go_keeps_the_volume_attached(host: FakeHost) 
     failure = host.fail(DetachDisk(vm=machine.uuid, volume=str(volume.reference), wait_guest_s=0))
     assert failure.code is ErrorCode.UNPLUG_PENDING
     assert (volume.global_id, 1) in host.storpool.attached
-    assert [one.vm for one in host.journal.pending_unplugs()] == [machine.uuid]
+    assert [one.vm for one in host.journal.unplugs.pending()] == [machine.uuid]
 
 
 @pytest.mark.parametrize("command", [AttachDisk, ConnectPhysicalDisk], ids=["attach", "connect"])
@@ -82,7 +82,7 @@ def test_a_detach_that_is_sent_again_when_the_guest_has_let_go_finishes(host: Fa
     host.fail(DetachDisk(vm=machine.uuid, volume=str(volume.reference), wait_guest_s=0))
     host.domains.let_go(machine.uuid)
     assert host.succeed(DetachDisk(vm=machine.uuid, volume=str(volume.reference))).detached_now
-    assert host.journal.pending_unplugs() == []
+    assert host.journal.unplugs.pending() == []
 
 
 def test_a_detach_from_a_machine_that_is_gone_disconnects_the_volume(host: FakeHost) -> None:

@@ -7,7 +7,8 @@ from contextlib import suppress
 import pytest
 
 from block_hash_reference import block_hash
-from copy_scene import CONTENTS, FILE, SCENES, SIZE, TARGET, Killed, Maker, Scene
+from copy_requests import SCENES, Maker
+from copy_scene import CONTENTS, FILE, SIZE, TARGET, Killed, Scene
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import DiskInDomain, MirrorTarget
 from storpool_agent.errors import (

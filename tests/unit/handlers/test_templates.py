@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 import pytest
 
 from block_hash_reference import block_hash
-from copy_scene import CONTENTS, SIZE, SOURCE, STORE, TARGET, Maker, Scene
+from copy_requests import Maker
+from copy_scene import CONTENTS, SIZE, SOURCE, STORE, TARGET, Scene
 from storpool_agent.errors import CopyFailed
 from storpool_commands.catalogue import Command
 from storpool_commands.copies import CreateTemplateFromSnapshot, CreateTemplateFromVolume

@@ -52,7 +52,7 @@ def watch(host: FakeHost, machine: FakeMachine, monkeypatch: pytest.MonkeyPatch)
     genuine = host.storpool.take_group_snapshot
 
     def spy(*arguments: Any, **named: Any) -> Sequence[Volume]:
-        seen.append(machine.frozen and host.journal.pending_thaw(machine.uuid) is not None)
+        seen.append(machine.frozen and host.journal.thaws.of(machine.uuid) is not None)
         return genuine(*arguments, **named)
 
     monkeypatch.setattr(host.storpool, "take_group_snapshot", spy)
@@ -98,7 +98,7 @@ def test_the_guest_is_frozen_while_the_group_is_taken_and_not_after(
     taken = host.succeed(take(volumes, "require", machine))
     assert (taken.consistency, taken.not_frozen, seen) == ("file-system", None, [True])
     assert taken.frozen_ms > 0
-    assert (machine.frozen, host.journal.pending_thaws()) == (False, [])
+    assert (machine.frozen, host.journal.thaws.pending()) == (False, [])
 
 
 @pytest.mark.parametrize("quiesce", ["require", "try"])
@@ -124,7 +124,7 @@ def test_a_guest_that_cannot_be_frozen(host: FakeHost, settings: dict[str, bool]
     taken = host.succeed(take(volumes, "try", machine))
     assert (taken.consistency, taken.frozen_ms, len(snapshots(host))) == ("crash", None, 2)
     assert machine.name in taken.not_frozen
-    assert host.journal.pending_thaws() == []
+    assert host.journal.thaws.pending() == []
 
 
 def test_a_guest_that_may_have_been_frozen_after_all_is_thawed(host: FakeHost) -> None:
@@ -132,7 +132,7 @@ def test_a_guest_that_may_have_been_frozen_after_all_is_thawed(host: FakeHost) -
     host.domains.lose_answer("freeze", LibvirtTimeout("silent"))
     failure = host.fail(take(volumes, "require", machine))
     assert (failure.code, failure.side_effects) == (ErrorCode.GUEST_NOT_FROZEN, "none")
-    assert (machine.frozen, host.journal.pending_thaws(), snapshots(host)) == (False, [], [])
+    assert (machine.frozen, host.journal.thaws.pending(), snapshots(host)) == (False, [], [])
 
 
 def test_a_guest_that_cannot_be_thawed_stays_in_the_journal_and_no_snapshot_is_left(host: FakeHost) -> None:
@@ -140,7 +140,7 @@ def test_a_guest_that_cannot_be_thawed_stays_in_the_journal_and_no_snapshot_is_l
     host.domains.fail("thaw", GuestAgentUnavailable("gone"))
     failure = host.fail(take(volumes, "try", machine))
     assert (failure.code, failure.side_effects) == (ErrorCode.GUEST_AGENT_UNAVAILABLE, "partial")
-    assert [one.vm for one in host.journal.pending_thaws()] == [machine.uuid]
+    assert [one.vm for one in host.journal.thaws.pending()] == [machine.uuid]
     assert snapshots(host) == []
 
 
@@ -150,7 +150,7 @@ def test_what_storpool_refuses_is_said_once_the_guest_is_thawed(host: FakeHost) 
         host.storpool.failures["take_group_snapshot"] = [InsufficientResources("full")]
         failure = host.fail(take(volumes, quiesce, machine))
         assert (failure.code, failure.side_effects) == (ErrorCode.INSUFFICIENT_RESOURCES, "none")
-        assert (machine.frozen, host.journal.pending_thaws()) == (False, [])
+        assert (machine.frozen, host.journal.thaws.pending()) == (False, [])
 
 
 def test_an_answer_that_comes_too_late_is_not_called_consistent(host: FakeHost) -> None:
@@ -218,7 +218,7 @@ def test_an_agent_that_died_frozen_takes_the_group_again(
 ) -> None:
     machine, volumes = guest_with_disks(host)
     again = die(host, take(volumes, "require", machine), "take_group_snapshot", after=after)
-    assert (machine.frozen, [one.vm for one in host.journal.pending_thaws()]) == (True, [machine.uuid])
+    assert (machine.frozen, [one.vm for one in host.journal.thaws.pending()]) == (True, [machine.uuid])
     seen = watch(host, machine, monkeypatch)
     reply = again()
     assert isinstance(reply, Success)
@@ -227,7 +227,7 @@ def test_an_agent_that_died_frozen_takes_the_group_again(
         one.snapshot
         for one in reply.result.snapshots  # type: ignore[union-attr]
     }
-    assert (machine.frozen, host.journal.pending_thaws()) == (False, [])
+    assert (machine.frozen, host.journal.thaws.pending()) == (False, [])
 
 
 def test_an_agent_that_died_twice_leaves_one_group(host: FakeHost) -> None:
@@ -266,7 +266,7 @@ def test_a_guest_that_a_dead_agent_froze_is_not_frozen_again_before_it_is_thawed
     reply = again()
     assert isinstance(reply, Failure)
     assert (reply.code, snapshots(host)) == (ErrorCode.GUEST_AGENT_UNAVAILABLE, [])
-    assert [one.vm for one in host.journal.pending_thaws()] == [machine.uuid]
+    assert [one.vm for one in host.journal.thaws.pending()] == [machine.uuid]
 
 
 def deletion(host: FakeHost, *names: str) -> DeleteVmSnapshot:

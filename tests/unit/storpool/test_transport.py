@@ -85,3 +85,16 @@ def test_a_certificate_that_nobody_signed_is_refused_before_the_token_is_sent() 
 def test_nothing_is_sent_after_the_deadline() -> None:
     with serving(answering(EMPTY)) as api, pytest.raises(StorPoolUnavailable, match=r"no time|not sent"):
         cluster(api).wait_for_client(Deadline.after(0))
+
+
+def test_whether_it_answered_the_last_time_can_be_asked() -> None:
+    silent = cluster("127.0.0.1:1")
+    assert silent.trouble is None, "it was not asked yet"
+    with pytest.raises(StorPoolUnavailable):
+        silent.attachments(Deadline.after(0.1))
+    assert silent.trouble == "StorPool's API could not be reached at the last call"
+    with serving(answering(EMPTY)) as api:
+        there = cluster(api)
+        there._api.last.note("storpool-timeout")
+        assert list(there.attachments(Deadline.after(5))) == []
+        assert there.trouble is None

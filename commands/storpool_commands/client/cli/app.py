@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 from functools import partial
+from importlib import metadata
 from threading import Event
 from typing import Any, get_args
 from uuid import uuid4
@@ -92,11 +93,32 @@ def _tail(*, binding: str | None, **given: Any) -> None:
         sys.exit(outcome.complain(str(error), outcome.USAGE))
 
 
+def _version_option() -> click.Option:
+    about = "Show the version and exit."
+    return click.Option(
+        ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help=about
+    )
+
+
+def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"storpool-ctl, version {_version()}")
+        ctx.exit()
+
+
+def _version() -> str:
+    """Of what it was installed with: the SDK alone, or the agent, whose version is the same."""
+    try:
+        return metadata.version("storpool-commands")
+    except metadata.PackageNotFoundError:
+        return metadata.version("storpool-agent")
+
+
 def _program() -> click.Group:
     group = click.Group(
         "storpool-ctl",
         callback=click.pass_context(_remember),
-        params=main_options(),
+        params=[*main_options(), _version_option()],
         help=ABOUT,
         no_args_is_help=True,
     )

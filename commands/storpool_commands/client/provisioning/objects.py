@@ -6,6 +6,7 @@
 # Reason: the decorated methods of pika have no types.
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from pika import BlockingConnection
 from pika.adapters.blocking_connection import BlockingChannel
@@ -14,7 +15,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 from storpool_commands import topology
 from storpool_commands.client.endpoint import Endpoint
 from storpool_commands.client.provisioning.change import Change, ProvisioningFailed
-from storpool_commands.client.reasons import reason
+from storpool_commands.client.reasons import Login, reason
 
 NOT_FOUND, DIFFERS = 404, 406
 
@@ -26,35 +27,45 @@ def provision_objects(endpoints: Sequence[Endpoint], hosts: Sequence[str]) -> It
 
     What is there with other arguments than these is left alone, and an error.
     """
-    with _connect(endpoints) as connection:
+    connection, login = _connect(endpoints)
+    with connection:
+        session = _Session(connection, login)
         for name, kind in topology.EXCHANGES.items():
-            yield _exchange(connection, name, kind)
+            yield _exchange(session, name, kind)
         for queue in topology.queues_of_all():
-            yield _queue(connection, queue)
+            yield _queue(session, queue)
         for host in hosts:
             for queue in topology.queues_of_host(host):
-                yield _queue(connection, queue)
+                yield _queue(session, queue)
 
 
-def _connect(endpoints: Sequence[Endpoint]) -> BlockingConnection:
+@dataclass(frozen=True)
+class _Session:
+    """A connection, and as whom it was made."""
+
+    connection: BlockingConnection
+    login: Login
+
+
+def _connect(endpoints: Sequence[Endpoint]) -> tuple[BlockingConnection, Login]:
     """To the first that answers."""
     troubles: list[str] = []
     for endpoint in endpoints:
         try:
-            return BlockingConnection(endpoint.parameters())
+            return BlockingConnection(endpoint.parameters()), endpoint.account
         except (AMQPError, OSError) as error:
-            troubles.append(f"{endpoint}: {reason(error)}")
+            troubles.append(f"{endpoint}: {reason(error, endpoint.account)}")
     raise ProvisioningFailed("; ".join(troubles))
 
 
-def _exchange(connection: BlockingConnection, name: str, kind: str) -> Change:
+def _exchange(session: _Session, name: str, kind: str) -> Change:
     what = f"exchange {name}"
-    there = _is_there(connection, lambda channel: channel.exchange_declare(name, kind, passive=True), what)
-    _on_channel(connection, lambda channel: channel.exchange_declare(name, kind, durable=True), what)
+    there = _is_there(session, lambda channel: channel.exchange_declare(name, kind, passive=True), what)
+    _on_channel(session, lambda channel: channel.exchange_declare(name, kind, durable=True), what)
     return Change(what, "unchanged" if there else "made")
 
 
-def _queue(connection: BlockingConnection, queue: topology.Queue) -> Change:
+def _queue(session: _Session, queue: topology.Queue) -> Change:
     """The binding is made again in any case, which changes nothing where it is there."""
 
     def declare(channel: BlockingChannel) -> None:
@@ -62,14 +73,14 @@ def _queue(connection: BlockingConnection, queue: topology.Queue) -> Change:
         channel.queue_bind(queue.name, queue.exchange, queue.key)
 
     what = f"queue {queue.name}"
-    there = _is_there(connection, lambda channel: channel.queue_declare(queue.name, passive=True), what)
-    _on_channel(connection, declare, what)
+    there = _is_there(session, lambda channel: channel.queue_declare(queue.name, passive=True), what)
+    _on_channel(session, declare, what)
     return Change(what, "unchanged" if there else "made")
 
 
-def _is_there(connection: BlockingConnection, look: Declare, what: str) -> bool:
+def _is_there(session: _Session, look: Declare, what: str) -> bool:
     try:
-        _on_channel(connection, look, what)
+        _on_channel(session, look, what)
     except ProvisioningFailed as error:
         if isinstance(error.__cause__, ChannelClosedByBroker) and error.__cause__.reply_code == NOT_FOUND:
             return False
@@ -77,16 +88,16 @@ def _is_there(connection: BlockingConnection, look: Declare, what: str) -> bool:
     return True
 
 
-def _on_channel(connection: BlockingConnection, declare: Declare, what: str) -> None:
+def _on_channel(session: _Session, declare: Declare, what: str) -> None:
     """On one of its own: the broker closes the channel of what it refuses."""
-    channel = connection.channel()
+    channel = session.connection.channel()
     try:
         declare(channel)
     except ChannelClosedByBroker as error:
         advice = (
             "; it is left as it is: move what is in it, delete it, try again" if error.reply_code == DIFFERS else ""
         )
-        raise ProvisioningFailed(f"{what}: {reason(error)}{advice}") from error
+        raise ProvisioningFailed(f"{what}: {reason(error, session.login)}{advice}") from error
     except AMQPError as error:
-        raise ProvisioningFailed(f"{what}: {reason(error)}") from error
+        raise ProvisioningFailed(f"{what}: {reason(error, session.login)}") from error
     channel.close()
