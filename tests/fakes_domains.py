@@ -431,8 +431,7 @@ class FakeDomains:
     def _presence(self, machine: FakeMachine) -> Presence:
         if not machine.running:
             return Presence("off", "only its configuration is here")
-        sources = tuple(disk.path for disk in machine.live.values())
-        return Presence(machine.standing or "running", "as told", machine.by_migration, sources)
+        return Presence(machine.standing or "running", "as told", machine.by_migration)
 
     def set_secret(self, global_id: str, path: str, passphrase: SecretBytes, deadline: Deadline) -> None:
         self._fail_if_told("set_secret")

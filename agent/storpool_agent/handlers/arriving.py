@@ -86,7 +86,7 @@ def _check_machine(
 ) -> None:
     connecting.refuse_migrating(attempt, vm=command.vm)
     here = host.domains.standing(command.vm, deadline)
-    if here.active and not (ticket is not None and here.standing == "arriving"):
+    if here.active and ticket is None:
         raise MigrationCompleted(
             f"machine {command.name} is on this host already: {here}", vm=command.vm, here=str(here)
         )

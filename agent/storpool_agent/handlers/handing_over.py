@@ -113,7 +113,7 @@ def _prove_that_it_is_here(ticket: Ticket, host: Host, attempt: Attempt, deadlin
             raise _not_yet(ticket, f"machine {ticket.name} does not run here (yet): {here}", here)
     with attempt.step("volumes"):
         volumes = tickets.volumes_of(ticket, host, deadline)
-        missing = [one.global_id for one in volumes if not _has(here, one, host)]
+        missing = [one.global_id for one in volumes if not _has(ticket, one, host, deadline)]
         if missing:
             raise _unclear(ticket, host, here, f"it runs without {', '.join(missing)}, which it was to bring")
         attachments = host.storpool.attachments(deadline)
@@ -128,8 +128,9 @@ def _prove_that_it_is_here(ticket: Ticket, host: Host, attempt: Attempt, deadlin
             )
 
 
-def _has(here: Presence, volume: Volume, host: Host) -> bool:
-    return not {*connecting.paths(volume, host)}.isdisjoint(here.sources)
+def _has(ticket: Ticket, volume: Volume, host: Host, deadline: Deadline) -> bool:
+    disks = connecting.machines_with(volume, host, deadline)
+    return any(disk.live and disk.domain.uuid == ticket.vm for disk in disks)
 
 
 def _prove_that_it_has_left(ticket: Ticket, host: Host, attempt: Attempt, deadline: Deadline) -> None:

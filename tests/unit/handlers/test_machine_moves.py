@@ -85,6 +85,13 @@ def test_a_machine_moves_and_its_volumes_with_it(hosts: TwoFakeHosts) -> None:
     assert hosts.only_at(2)
 
 
+def test_a_preparation_repeated_after_the_machine_has_come_says_the_same(hosts: TwoFakeHosts) -> None:
+    first = hosts.kvm2.succeed(hosts.prepare())
+    hosts.kvm1.succeed(hosts.send())
+    assert hosts.kvm2.succeed(hosts.prepare()) == first
+    assert hosts.running() == ["kvm2"]
+
+
 def test_it_moves_back_with_another_id(hosts: TwoFakeHosts) -> None:
     move(hosts)
     other = uuid4()
