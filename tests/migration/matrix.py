@@ -15,7 +15,6 @@ from agent_process import AgentProcess
 from kvm_host import KvmHost
 from migration.driver import Driver, Step
 from migration.moments import before_confirm, before_finish, wait_for_the_middle
-from private_rabbit import PrivateRabbit
 from real_lab import background, wait_for
 from storpool_commands.client import CallError, CommandFailed, MigrationFailed, MigrationUnresolved
 from two_hosts import TwoHosts
@@ -42,15 +41,35 @@ class Victim:
     restart: Kill
 
 
-def victims(driver: Driver, broker: PrivateRabbit | None = None) -> Mapping[str, Victim]:
+@dataclass(frozen=True)
+class _Outcome:
+    """Of one run of the driver."""
+
+    said: str
+    """Why it has not moved; empty when it has."""
+    settled: bool
+
+
+def victims(driver: Driver) -> Mapping[str, Victim]:
     source, destination = driver.source, driver.destination
-    found = {
+    return {
         "agent of the source": Victim(source.agent.kill, source.agent.start),
         "agent of the destination": Victim(destination.agent.kill, destination.agent.start),
         "libvirtd of the source": Victim(source.libvirtd.kill, source.libvirtd.start),
         "libvirtd of the destination": Victim(destination.libvirtd.kill, destination.libvirtd.start),
+        "both libvirtd": Victim(
+            _each(source.libvirtd.kill, destination.libvirtd.kill),
+            _each(source.libvirtd.start, destination.libvirtd.start),
+        ),
     }
-    return {**found, "broker": Victim(broker.stop, broker.start)} if broker else found
+
+
+def _each(*calls: Kill) -> Kill:
+    def call_each() -> None:
+        for call in calls:
+            call()
+
+    return call_each
 
 
 @dataclass
@@ -166,7 +185,8 @@ def play(driver: Driver, phase: str, victim: Victim) -> str:
 
 def play_crash(driver: Driver, agent: AgentProcess, point: str) -> str:
     """As `play`, for an agent that dies by itself at one of its crash points. Those of a rollback need one."""
-    agent.restart_to_crash_at(point)
+    agent.kill()
+    agent.start(crash_at=point)
     taken_back = point.startswith("rollbackMigration")
     driver.bandwidth_bytes_s = SLOW_BYTES_S if taken_back else None
     with background(lambda: _attempt(driver)) as run:
@@ -178,7 +198,14 @@ def play_crash(driver: Driver, agent: AgentProcess, point: str) -> str:
     return _settled(driver, run.result())
 
 
-def _settled(driver: Driver, first: "_Outcome") -> str:
+def _evidence(driver: Driver, error: MigrationUnresolved) -> str:
+    """Who has to decide where a machine runs needs to know what each of the hosts says."""
+    seen = {host.name: error.seen.get(host.name) for host in (driver.source, driver.destination)}
+    assert all(seen.values()), f"not both hosts are heard: {error}"
+    return ", ".join(f"{name}: {state}" for name, state in seen.items())
+
+
+def _settled(driver: Driver, first: _Outcome) -> str:
     """Drive it on until it has come to its end, one or the other."""
     history = [first]
     while not history[-1].settled and len(history) < RUNS:
@@ -204,23 +231,15 @@ def table(cells: Iterable[Sequence[str]]) -> list[str]:
     return [*lines, *notes]
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """Of one run of the driver."""
-
-    said: str
-    """Why it has not moved; empty when it has."""
-    settled: bool
-
-
 def _attempt(driver: Driver) -> _Outcome:
     try:
         driver.run()
     except MigrationFailed as error:
         return _Outcome(str(error.cause.code), settled=True)
-    except (CommandFailed, MigrationUnresolved) as error:
-        code = error.code if isinstance(error, CommandFailed) else error.cause.code
-        return _Outcome(str(code), settled=False)
+    except MigrationUnresolved as error:
+        return _Outcome(f"{error.cause.code} ({_evidence(driver, error)})", settled=False)
+    except CommandFailed as error:
+        return _Outcome(str(error.code), settled=False)
     except CallError as error:
         return _Outcome(type(error).__name__, settled=False)
     return _Outcome("", settled=True)
