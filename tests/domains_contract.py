@@ -16,7 +16,6 @@ from storpool_agent.errors import (
     AgentError,
     BlockJobFailed,
     Cancelled,
-    DestinationUnreachable,
     DiskConflict,
     DiskInUseByVm,
     DiskNotFound,
@@ -25,7 +24,6 @@ from storpool_agent.errors import (
     GuestNotNotified,
     InvalidCommand,
     LibvirtRefused,
-    MigrationUnknown,
     NoHotplugSlot,
     SizeChanged,
     TargetTaken,
@@ -37,6 +35,7 @@ from storpool_agent.errors import (
 )
 from storpool_agent.host import Domains
 from storpool_agent.interrupt import AgentStopping, Interrupt
+from storpool_agent.migration_errors import DestinationUnreachable, MigrationUnknown
 from storpool_agent.task import Task
 from storpool_commands.disks import IoTune
 

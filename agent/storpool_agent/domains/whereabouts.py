@@ -12,7 +12,8 @@ from storpool_agent.deadline import Deadline
 from storpool_agent.domains.access import Access
 from storpool_agent.domains.model import Presence, Sent, Standing
 from storpool_agent.domains.refusals import text_of
-from storpool_agent.errors import MigrationUnknown, VmNotFound
+from storpool_agent.errors import VmNotFound
+from storpool_agent.migration_errors import MigrationUnknown
 
 _RUNNING = {
     libvirt.VIR_DOMAIN_RUNNING_BOOTED: "booted",

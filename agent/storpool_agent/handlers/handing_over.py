@@ -9,18 +9,18 @@ import structlog
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import Presence
-from storpool_agent.errors import (
-    AgentError,
+from storpool_agent.errors import AgentError
+from storpool_agent.handlers import both_hosts, connecting, tickets, unlocking
+from storpool_agent.handlers.verdicts import Verdict
+from storpool_agent.host import Host
+from storpool_agent.journal.migrations import Ticket, TicketState
+from storpool_agent.migration_errors import (
     MigrationCompleted,
     MigrationNotFound,
     MigrationOver,
     MigrationUnderWay,
     MigrationUnknown,
 )
-from storpool_agent.handlers import both_hosts, connecting, tickets, unlocking
-from storpool_agent.handlers.verdicts import Verdict
-from storpool_agent.host import Host
-from storpool_agent.journal.migrations import Ticket, TicketState
 from storpool_agent.storpool.model import Attachment, Volume
 from storpool_commands.migration import (
     FinishedMigration,

@@ -19,15 +19,10 @@ from fakes_domains import FakeMachine, FakePassage
 from storpool_agent import dispatch
 from storpool_agent.attempt import Attempt
 from storpool_agent.domains.model import secret_uuid
-from storpool_agent.errors import (
-    Cancelled,
-    DestinationUnreachable,
-    LibvirtTimeout,
-    MigrationFailed,
-    StorPoolUnavailable,
-)
+from storpool_agent.errors import Cancelled, LibvirtTimeout, StorPoolUnavailable
 from storpool_agent.handlers import departing, tickets
 from storpool_agent.interrupt import AgentStopping
+from storpool_agent.migration_errors import DestinationUnreachable, MigrationFailed
 from storpool_commands.disks import (
     AttachDisk,
     ConnectPhysicalDisk,
