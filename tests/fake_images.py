@@ -8,7 +8,8 @@ import os
 from dataclasses import dataclass, field
 
 from block_hash_reference import block_hash
-from storpool_agent.errors import AgentError, ImageFormatMismatch, ImageNotFound, ImageTooLarge, WrongKey
+from storpool_agent.encryption_errors import WrongKey
+from storpool_agent.errors import AgentError, ImageFormatMismatch, ImageNotFound, ImageTooLarge
 from storpool_agent.images import luks
 from storpool_agent.images.model import Image, Look, Task
 from storpool_commands.images import Compression

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretBytes
 
-from storpool_agent.errors import KeyNotFound
+from storpool_agent.encryption_errors import KeyNotFound
 from storpool_commands.encryption import Key
 
 

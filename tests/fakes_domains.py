@@ -31,8 +31,6 @@ from storpool_agent.domains.model import (
 from storpool_agent.errors import (
     AgentError,
     BlockJobFailed,
-    CpuIncompatible,
-    DestinationUnreachable,
     DiskConflict,
     DiskInUseByVm,
     DiskNotFound,
@@ -41,8 +39,6 @@ from storpool_agent.errors import (
     GuestNotNotified,
     InvalidCommand,
     LibvirtRefused,
-    MigrationFailed,
-    MigrationUnknown,
     NoHotplugSlot,
     SizeChanged,
     TargetTaken,
@@ -54,6 +50,7 @@ from storpool_agent.errors import (
     WouldShrink,
 )
 from storpool_agent.interrupt import AgentStopping
+from storpool_agent.migration_errors import CpuIncompatible, DestinationUnreachable, MigrationFailed, MigrationUnknown
 from storpool_agent.task import Task
 from storpool_commands.disks import IoTune
 
@@ -431,8 +428,7 @@ class FakeDomains:
     def _presence(self, machine: FakeMachine) -> Presence:
         if not machine.running:
             return Presence("off", "only its configuration is here")
-        sources = tuple(disk.path for disk in machine.live.values())
-        return Presence(machine.standing or "running", "as told", machine.by_migration, sources)
+        return Presence(machine.standing or "running", "as told", machine.by_migration)
 
     def set_secret(self, global_id: str, path: str, passphrase: SecretBytes, deadline: Deadline) -> None:
         self._fail_if_told("set_secret")

@@ -70,8 +70,7 @@ from storpool_commands.parse import parse_request
 log = structlog.get_logger()
 
 CONNECT_S = 10.0
-"""How long the start waits for the broker before it says READY without it: a broker that is down is no reason
-for systemd to end the agent."""
+"""How long the start waits for the broker before READY: one that is down is no reason for systemd to end the agent."""
 DRAIN_S = 60.0
 """How long running commands may take after SIGTERM; the unit's TimeoutStopSec is longer."""
 END_COPIES_S = 15.0

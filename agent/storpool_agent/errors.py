@@ -220,60 +220,6 @@ class LibvirtRefused(AgentError):
     code = ErrorCode.LIBVIRT_REFUSED
 
 
-class MigrationUnderWay(AgentError):
-    """The machine or the volume is about to go to another host, or comes from one."""
-
-    code = ErrorCode.MIGRATION_UNDER_WAY
-
-
-class MigrationOver(AgentError):
-    """It was finished or rolled back: nothing of it begins any more."""
-
-    code = ErrorCode.MIGRATION_OVER
-
-
-class MigrationCompleted(AgentError):
-    """The machine has moved: there is nothing to roll back."""
-
-    code = ErrorCode.MIGRATION_COMPLETED
-
-
-class MigrationExpired(AgentError):
-    code = ErrorCode.MIGRATION_EXPIRED
-
-
-class MigrationNotFound(AgentError):
-    code = ErrorCode.MIGRATION_NOT_FOUND
-
-
-class MigrationUnknown(AgentError):
-    """Where the machine runs cannot be told, or what is seen contradicts itself; the facts have what each host says."""
-
-    code = ErrorCode.MIGRATION_UNKNOWN
-
-
-class MigrationFailed(AgentError):
-    """The machine runs on where it was."""
-
-    code = ErrorCode.MIGRATION_FAILED
-
-
-class MigrationUnsafe(AgentError):
-    """libvirt would not vouch for the data: a disk goes through a cache of this host's."""
-
-    code = ErrorCode.MIGRATION_UNSAFE
-
-
-class CpuIncompatible(AgentError):
-    code = ErrorCode.CPU_INCOMPATIBLE
-
-
-class DestinationUnreachable(AgentError):
-    """The other host's libvirt did not answer, or refused to."""
-
-    code = ErrorCode.DESTINATION_UNREACHABLE
-
-
 class StillExported(AgentError):
     code = ErrorCode.STILL_EXPORTED
 
@@ -418,41 +364,3 @@ class VolumeIncomplete(AgentError):
     """A copy job is writing the volume, or has not removed it yet: it must not be used."""
 
     code = ErrorCode.VOLUME_INCOMPLETE
-
-
-class EncryptedUnsupported(AgentError):
-    """It would take an encrypted volume's bytes to where nobody knows that they are encrypted, or mix the two kinds."""
-
-    code = ErrorCode.ENCRYPTED_UNSUPPORTED
-
-
-class NotEncrypted(AgentError):
-    """The volume is not one that was made to be encrypted, or has not been formatted yet."""
-
-    code = ErrorCode.NOT_ENCRYPTED
-
-
-class AlreadyEncrypted(AgentError):
-    """The volume has been formatted: it is never formatted over."""
-
-    code = ErrorCode.ALREADY_ENCRYPTED
-
-
-class VolumeNotEmpty(AgentError):
-    """A volume that was to be new has something in it."""
-
-    code = ErrorCode.VOLUME_NOT_EMPTY
-
-
-class KeyRequired(AgentError):
-    code = ErrorCode.KEY_REQUIRED
-
-
-class KeyNotFound(AgentError):
-    """There is no key of that name that may be used."""
-
-    code = ErrorCode.KEY_NOT_FOUND
-
-
-class WrongKey(AgentError):
-    code = ErrorCode.WRONG_KEY

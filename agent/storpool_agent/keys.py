@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import SecretBytes
 
-from storpool_agent.errors import KeyNotFound
+from storpool_agent.encryption_errors import KeyNotFound
 from storpool_commands.encryption import Key
 
 MAX_BYTES = 4096

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A migration as a management plane drives it, by the SDK, and a test that may do something between its steps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 from kvm_host import KvmHost
 from storpool_commands.client import CompletedMigration, MigrationPlan
 from storpool_commands.copies import MigrateVolume
+from storpool_commands.encryption import Key
 from traveller import Traveller
 from two_hosts import TwoHosts
 
@@ -31,6 +32,7 @@ class Driver:
     """Called before each step: describe, prepare, migrate, finish or rollback on source or destination."""
     bandwidth_bytes_s: int | None = None
     volumes: Sequence[MigrateVolume] = ()
+    keys: Mapping[str, Key] = field(default_factory=dict[str, Key])
     migration: UUID = field(default_factory=uuid4)
 
     def run(self) -> CompletedMigration:
@@ -41,6 +43,7 @@ class Driver:
             self.destination.name,
             migration=self.migration,
             volumes=self.volumes,
+            keys=self.keys,
             begin_within_s=BEGIN_WITHIN_S,
             bandwidth_bytes_s=self.bandwidth_bytes_s,
         )

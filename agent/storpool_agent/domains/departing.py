@@ -28,16 +28,8 @@ from storpool_agent.domains.model import Passage, Presence
 from storpool_agent.domains.peers import Peers
 from storpool_agent.domains.qemu_process import QemuProcess
 from storpool_agent.domains.refusals import connection_lost, text_of, translated
-from storpool_agent.errors import (
-    AgentError,
-    Cancelled,
-    DestinationUnreachable,
-    LibvirtTimeout,
-    LibvirtUnavailable,
-    MigrationFailed,
-    MigrationUnsafe,
-    VmBusy,
-)
+from storpool_agent.errors import AgentError, Cancelled, LibvirtTimeout, LibvirtUnavailable, VmBusy
+from storpool_agent.migration_errors import DestinationUnreachable, MigrationFailed, MigrationUnsafe
 from storpool_agent.task import Task
 
 LOOK_S = 0.25

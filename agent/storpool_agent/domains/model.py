@@ -140,8 +140,6 @@ class Presence:
     """libvirt's own word for it; for a person."""
     by_migration: bool = False
     """It stands still because its memory has been sent elsewhere; not because somebody, or a disk, has stopped it."""
-    sources: tuple[str, ...] = ()
-    """Source paths of the disks of the machine that runs, stands still, or arrives."""
 
     @property
     def active(self) -> bool:

@@ -21,7 +21,7 @@ from storpool_agent.domains import lines
 from storpool_agent.domains.link import KEEPALIVE_COUNT, KEEPALIVE_S
 from storpool_agent.domains.model import Routes
 from storpool_agent.domains.refusals import text_of
-from storpool_agent.errors import DestinationUnreachable
+from storpool_agent.migration_errors import DestinationUnreachable
 
 T = TypeVar("T")
 

@@ -11,7 +11,8 @@ from storpool_agent.domains import disk_xml, machine
 from storpool_agent.domains.access import Access
 from storpool_agent.domains.model import MachineDisk, Platform, Portrait
 from storpool_agent.domains.refusals import text_of
-from storpool_agent.errors import CpuIncompatible, VmNotFound
+from storpool_agent.errors import VmNotFound
+from storpool_agent.migration_errors import CpuIncompatible
 
 _UNITS = {"b": 1, "bytes": 1, "KiB": 1 << 10, "k": 1 << 10, "MiB": 1 << 20, "M": 1 << 20, "GiB": 1 << 30, "G": 1 << 30}
 _BAD_CPU = (libvirt.VIR_ERR_CPU_INCOMPATIBLE, libvirt.VIR_ERR_CONFIG_UNSUPPORTED, libvirt.VIR_ERR_INVALID_ARG)

@@ -8,6 +8,7 @@ of libvirt 9.0 with QEMU 7.2.
 
 import libvirt
 
+from storpool_agent.encryption_errors import WrongKey
 from storpool_agent.errors import (
     AgentError,
     DiskConflict,
@@ -21,7 +22,6 @@ from storpool_agent.errors import (
     VmBusy,
     VmNotFound,
     VmNotRunning,
-    WrongKey,
 )
 from storpool_commands.wire import Fact
 

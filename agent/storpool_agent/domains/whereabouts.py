@@ -6,16 +6,14 @@ Facts as of libvirt 9.0. A job that comes in has no statistics, and libvirt says
 whose migration has come to its end has no job, on either side.
 """
 
-from xml.etree.ElementTree import fromstring
-
 import libvirt
 
 from storpool_agent.deadline import Deadline
-from storpool_agent.domains import disk_xml
 from storpool_agent.domains.access import Access
 from storpool_agent.domains.model import Presence, Sent, Standing
 from storpool_agent.domains.refusals import text_of
-from storpool_agent.errors import MigrationUnknown, VmNotFound
+from storpool_agent.errors import VmNotFound
+from storpool_agent.migration_errors import MigrationUnknown
 
 _RUNNING = {
     libvirt.VIR_DOMAIN_RUNNING_BOOTED: "booted",
@@ -53,14 +51,13 @@ def of(domain: libvirt.virDomain) -> Presence:
         if not domain.isActive():
             return Presence("off", "only its configuration is here")
         job = _job(domain)
-        sources = _sources(domain)
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return Presence("absent")
         if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID and "not running" in text_of(error):
             return of(domain)  # it ended between two questions
         raise
-    return _presence(state, reason, job, sources)
+    return _presence(state, reason, job)
 
 
 def here(access: Access, uuid: str, deadline: Deadline) -> Presence:
@@ -124,18 +121,13 @@ def _job(domain: libvirt.virDomain) -> Standing | None:
     return "leaving" if operation == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT else None
 
 
-def _sources(domain: libvirt.virDomain) -> tuple[str, ...]:
-    root = fromstring(domain.XMLDesc())  # noqa: S314 - libvirtd writes it
-    return tuple(path for disk in root.findall("devices/disk") if (path := disk_xml.source(disk)) is not None)
-
-
-def _presence(state: int, reason: int, job: Standing | None, sources: tuple[str, ...]) -> Presence:
+def _presence(state: int, reason: int, job: Standing | None) -> Presence:
     why = (_RUNNING if state in _ON else _PAUSED).get(reason, f"libvirt's state {state}, reason {reason}")
     if job is not None:
-        return Presence(job, why, sources=sources)
+        return Presence(job, why)
     if state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_STARTING_UP:
-        return Presence("arriving", why, sources=sources)
+        return Presence("arriving", why)
     if state in _ON:
-        return Presence("running", why, sources=sources)
+        return Presence("running", why)
     by_migration = state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_MIGRATION
-    return Presence("paused", why, by_migration, sources)
+    return Presence("paused", why, by_migration)

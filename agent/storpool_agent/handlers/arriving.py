@@ -10,19 +10,12 @@ from pydantic import SecretBytes
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import Platform
-from storpool_agent.errors import (
-    AgentError,
-    AttachedElsewhere,
-    DiskInUseByVm,
-    InvalidCommand,
-    MigrationCompleted,
-    NameTaken,
-    VmNotFound,
-)
+from storpool_agent.errors import AgentError, AttachedElsewhere, DiskInUseByVm, InvalidCommand, NameTaken, VmNotFound
 from storpool_agent.handlers import connecting, tickets, unlocking
 from storpool_agent.handlers.connecting import UNDO_TIMEOUT_S, Connected, Wish
 from storpool_agent.host import Host
 from storpool_agent.journal.migrations import Ticket, TicketDisk
+from storpool_agent.migration_errors import MigrationCompleted
 from storpool_agent.storpool.model import Volume
 from storpool_commands.migration import MigrationDisk, PreparedDisk, PreparedMigration, PrepareMigration
 
@@ -86,7 +79,7 @@ def _check_machine(
 ) -> None:
     connecting.refuse_migrating(attempt, vm=command.vm)
     here = host.domains.standing(command.vm, deadline)
-    if here.active and not (ticket is not None and here.standing == "arriving"):
+    if here.active and ticket is None:
         raise MigrationCompleted(
             f"machine {command.name} is on this host already: {here}", vm=command.vm, here=str(here)
         )

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import Presence
-from storpool_agent.errors import AgentError, MigrationUnknown
+from storpool_agent.errors import AgentError
 from storpool_agent.handlers.verdicts import Verdict, judge
 from storpool_agent.host import Host
 from storpool_agent.journal.migrations import Ticket
+from storpool_agent.migration_errors import MigrationUnknown
 
 LOOK_S = 20.0
 

@@ -11,6 +11,7 @@ from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.devices.model import Device
 from storpool_agent.domains.model import DiskInDomain
+from storpool_agent.encryption_errors import NotEncrypted
 from storpool_agent.errors import (
     AgentError,
     AttachedElsewhere,
@@ -20,8 +21,6 @@ from storpool_agent.errors import (
     DiskInUseByVm,
     LibvirtTimeout,
     LibvirtUnavailable,
-    MigrationUnderWay,
-    NotEncrypted,
     SnapshotNotFound,
     StorPoolTimeout,
     UnplugPending,
@@ -31,6 +30,7 @@ from storpool_agent.errors import (
 )
 from storpool_agent.host import Host
 from storpool_agent.journal.temporaries import ATTACHMENT, USE
+from storpool_agent.migration_errors import MigrationUnderWay
 from storpool_agent.storpool.model import Attachment, Volume
 from storpool_commands.disks import Mode, OnRemoteAttached, Purpose
 from storpool_commands.labels import LUKS, LUKS1, WRITING

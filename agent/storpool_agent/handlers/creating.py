@@ -4,7 +4,8 @@
 
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
-from storpool_agent.errors import EncryptedUnsupported, InvalidCommand, WouldShrink
+from storpool_agent.encryption_errors import EncryptedUnsupported
+from storpool_agent.errors import InvalidCommand, WouldShrink
 from storpool_agent.host import Host, Pool
 from storpool_agent.images.luks import PAYLOAD_OFFSET_BYTES
 from storpool_agent.storpool.model import NewVolume, Volume

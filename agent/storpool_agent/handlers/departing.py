@@ -14,22 +14,14 @@ from storpool_agent import disk_paths
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import Passage, Portrait, Presence, Sent
-from storpool_agent.errors import (
-    AgentError,
-    DestinationUnreachable,
-    DiskConflict,
-    InvalidCommand,
-    MigrationFailed,
-    MigrationUnknown,
-    VmBusy,
-    VmNotRunning,
-)
+from storpool_agent.errors import AgentError, DiskConflict, InvalidCommand, VmBusy, VmNotRunning
 from storpool_agent.handlers import both_hosts, connecting, tickets
 from storpool_agent.handlers.both_hosts import Sight
 from storpool_agent.handlers.verdicts import Verdict
 from storpool_agent.host import Host
 from storpool_agent.interrupt import AgentStopping
 from storpool_agent.journal.migrations import Ticket, TicketDisk
+from storpool_agent.migration_errors import DestinationUnreachable, MigrationFailed, MigrationUnknown
 from storpool_agent.task import Task
 from storpool_commands.migration import MigratedVm, MigrateVm
 from storpool_commands.references import Reference, parse

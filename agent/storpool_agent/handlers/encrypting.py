@@ -15,15 +15,8 @@ from pydantic import BaseModel, ConfigDict
 from storpool_agent import retry
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
-from storpool_agent.errors import (
-    AlreadyEncrypted,
-    CopyMismatch,
-    EncryptedUnsupported,
-    NotEncrypted,
-    StorPoolBadAnswer,
-    VolumeNotEmpty,
-    WouldShrink,
-)
+from storpool_agent.encryption_errors import AlreadyEncrypted, EncryptedUnsupported, NotEncrypted, VolumeNotEmpty
+from storpool_agent.errors import CopyMismatch, StorPoolBadAnswer, WouldShrink
 from storpool_agent.handlers import connecting, releasing, temporaries
 from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy, closed_after
 from storpool_agent.host import Host, Pool

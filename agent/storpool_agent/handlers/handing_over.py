@@ -9,18 +9,18 @@ import structlog
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import Presence
-from storpool_agent.errors import (
-    AgentError,
+from storpool_agent.errors import AgentError
+from storpool_agent.handlers import both_hosts, connecting, tickets, unlocking
+from storpool_agent.handlers.verdicts import Verdict
+from storpool_agent.host import Host
+from storpool_agent.journal.migrations import Ticket, TicketState
+from storpool_agent.migration_errors import (
     MigrationCompleted,
     MigrationNotFound,
     MigrationOver,
     MigrationUnderWay,
     MigrationUnknown,
 )
-from storpool_agent.handlers import both_hosts, connecting, tickets, unlocking
-from storpool_agent.handlers.verdicts import Verdict
-from storpool_agent.host import Host
-from storpool_agent.journal.migrations import Ticket, TicketState
 from storpool_agent.storpool.model import Attachment, Volume
 from storpool_commands.migration import (
     FinishedMigration,
@@ -113,7 +113,7 @@ def _prove_that_it_is_here(ticket: Ticket, host: Host, attempt: Attempt, deadlin
             raise _not_yet(ticket, f"machine {ticket.name} does not run here (yet): {here}", here)
     with attempt.step("volumes"):
         volumes = tickets.volumes_of(ticket, host, deadline)
-        missing = [one.global_id for one in volumes if not _has(here, one, host)]
+        missing = [one.global_id for one in volumes if not _has(ticket, one, host, deadline)]
         if missing:
             raise _unclear(ticket, host, here, f"it runs without {', '.join(missing)}, which it was to bring")
         attachments = host.storpool.attachments(deadline)
@@ -128,8 +128,9 @@ def _prove_that_it_is_here(ticket: Ticket, host: Host, attempt: Attempt, deadlin
             )
 
 
-def _has(here: Presence, volume: Volume, host: Host) -> bool:
-    return not {*connecting.paths(volume, host)}.isdisjoint(here.sources)
+def _has(ticket: Ticket, volume: Volume, host: Host, deadline: Deadline) -> bool:
+    disks = connecting.machines_with(volume, host, deadline)
+    return any(disk.live and disk.domain.uuid == ticket.vm for disk in disks)
 
 
 def _prove_that_it_has_left(ticket: Ticket, host: Host, attempt: Attempt, deadline: Deadline) -> None:

@@ -14,7 +14,8 @@ import structlog
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import DiskInDomain, Domain, MirrorTarget
-from storpool_agent.errors import DiskNotFound, EncryptedUnsupported, InvalidCommand, LibvirtTimeout
+from storpool_agent.encryption_errors import EncryptedUnsupported
+from storpool_agent.errors import DiskNotFound, InvalidCommand, LibvirtTimeout
 from storpool_agent.handlers import connecting, copying, downloads, finding, moving, temporaries, unlocking
 from storpool_agent.handlers.copying import API_TIMEOUT_S, Copy
 from storpool_agent.handlers.sources import whole_sectors

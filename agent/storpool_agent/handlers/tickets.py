@@ -8,10 +8,11 @@ from uuid import UUID
 
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
-from storpool_agent.errors import InvalidCommand, MigrationExpired, MigrationOver, SnapshotNotFound, VolumeNotFound
+from storpool_agent.errors import InvalidCommand, SnapshotNotFound, VolumeNotFound
 from storpool_agent.handlers import finding
 from storpool_agent.host import Host
 from storpool_agent.journal.migrations import Ticket
+from storpool_agent.migration_errors import MigrationExpired, MigrationOver
 from storpool_agent.storpool.model import Volume
 from storpool_commands.migration import Role
 from storpool_commands.references import Reference

@@ -11,7 +11,7 @@ from pydantic import SecretBytes
 from storpool_agent.attempt import Attempt
 from storpool_agent.deadline import Deadline
 from storpool_agent.devices.model import Device
-from storpool_agent.errors import EncryptedUnsupported, KeyRequired, NotEncrypted
+from storpool_agent.encryption_errors import EncryptedUnsupported, KeyRequired, NotEncrypted
 from storpool_agent.handlers import connecting
 from storpool_agent.handlers.copying import closed_after
 from storpool_agent.host import Host

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from pydantic import SecretBytes
 
-from storpool_agent.errors import CopyFailed, WrongKey
+from storpool_agent.encryption_errors import WrongKey
+from storpool_agent.errors import CopyFailed
 from storpool_agent.images import blame, flushing, nodes
 from storpool_agent.images.child import Command, ToolFailed, output, run
 from storpool_agent.images.launch import Limits

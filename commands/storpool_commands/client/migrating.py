@@ -36,7 +36,7 @@ from storpool_commands.migration import (
 )
 from storpool_commands.wire import AnswerModel, CommandModel
 
-BEGIN_WITHIN_S = 600.0
+BEGIN_WITHIN_S = 3600.0
 MOST_REQUESTS = 16
 """To move one machine, each after one whose outcome is not known."""
 TRIES = 2
@@ -62,7 +62,7 @@ class MigrationPlan:
     keys: Mapping[str, Key] = field(default_factory=dict[str, Key])
     """Of encrypted volumes, by their global ids, as the destination finds them."""
     begin_within_s: float = BEGIN_WITHIN_S
-    """The machine does not set out later than that."""
+    """The machine does not set out later than that, and both hosts complain of a migration that is open after it."""
     deadline: datetime | None = None
     """With a time zone. A machine that has not moved by then stays where it is."""
     bandwidth_bytes_s: int | None = None

@@ -11,17 +11,10 @@ from moving_lab import Move, MovingLab, moving_lab, soon
 from real_lab import background, wait_for
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import Platform
-from storpool_agent.errors import (
-    Cancelled,
-    CpuIncompatible,
-    DestinationUnreachable,
-    LibvirtTimeout,
-    LibvirtUnavailable,
-    MigrationFailed,
-    MigrationUnknown,
-)
+from storpool_agent.errors import Cancelled, LibvirtTimeout, LibvirtUnavailable
 from storpool_agent.handlers.verdicts import Verdict
 from storpool_agent.interrupt import AgentStopping
+from storpool_agent.migration_errors import CpuIncompatible, DestinationUnreachable, MigrationFailed, MigrationUnknown
 
 LOST = (LibvirtTimeout, LibvirtUnavailable, MigrationFailed, DestinationUnreachable)
 SETTLED_S = 40.0

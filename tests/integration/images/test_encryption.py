@@ -14,7 +14,8 @@ from pydantic import SecretBytes
 from block_hash_reference import block_hash
 from image_files import Watched, device_with, disk_contents, image, tool, watched
 from loop_device import MIB, loop_device
-from storpool_agent.errors import CopyFailed, WrongKey
+from storpool_agent.encryption_errors import WrongKey
+from storpool_agent.errors import CopyFailed
 from storpool_agent.images import luks
 from storpool_agent.images.model import Image
 from storpool_agent.images.tools import ImageTools

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from storpool_agent.errors import KeyNotFound
+from storpool_agent.encryption_errors import KeyNotFound
 from storpool_agent.keys import MAX_BYTES, KeyStore
 from storpool_commands.encryption import Key
 

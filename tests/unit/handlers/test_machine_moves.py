@@ -19,15 +19,10 @@ from fakes_domains import FakeMachine, FakePassage
 from storpool_agent import dispatch
 from storpool_agent.attempt import Attempt
 from storpool_agent.domains.model import secret_uuid
-from storpool_agent.errors import (
-    Cancelled,
-    DestinationUnreachable,
-    LibvirtTimeout,
-    MigrationFailed,
-    StorPoolUnavailable,
-)
+from storpool_agent.errors import Cancelled, LibvirtTimeout, StorPoolUnavailable
 from storpool_agent.handlers import departing, tickets
 from storpool_agent.interrupt import AgentStopping
+from storpool_agent.migration_errors import DestinationUnreachable, MigrationFailed
 from storpool_commands.disks import (
     AttachDisk,
     ConnectPhysicalDisk,
@@ -83,6 +78,13 @@ def test_a_machine_moves_and_its_volumes_with_it(hosts: TwoFakeHosts) -> None:
     assert hosts.kvm2.succeed(hosts.finish()).attached == ids
     assert hosts.kvm1.succeed(hosts.finish()).detached == ids
     assert hosts.only_at(2)
+
+
+def test_a_preparation_repeated_after_the_machine_has_come_says_the_same(hosts: TwoFakeHosts) -> None:
+    first = hosts.kvm2.succeed(hosts.prepare())
+    hosts.kvm1.succeed(hosts.send())
+    assert hosts.kvm2.succeed(hosts.prepare()) == first
+    assert hosts.running() == ["kvm2"]
 
 
 def test_it_moves_back_with_another_id(hosts: TwoFakeHosts) -> None:

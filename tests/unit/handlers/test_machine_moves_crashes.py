@@ -12,8 +12,8 @@ import pytest
 
 from fake_host import FakeHost
 from storpool_agent import attempt as attempts
-from storpool_agent.errors import MigrationFailed
 from storpool_agent.handlers import departing
+from storpool_agent.migration_errors import MigrationFailed
 from storpool_commands.envelope import Success
 from two_fake_hosts import TwoFakeHosts
 
