@@ -209,7 +209,9 @@ class Drive:
         return MigrationDisk(volume=f"~{global_id}", mode=disk.mode, encryption=encryption)
 
     def _set_out(self, begun: "_Begun") -> MigratedVm | None:
-        """An outcome that is not known is asked for again: the source then looks at both hosts.
+        """An outcome that is not known is asked for again, with a new id: the source then looks at both hosts. So is one
+        that the destination contradicts: what it has may be a copy that stands still, which the source removes, or has
+        go on.
 
         None: the destination says that it has the machine, whatever the source says.
         """
@@ -225,10 +227,12 @@ class Drive:
                     on_progress=self.on_progress,
                 )
             except CommandFailed as error:
+                last = number == min(begun.number + TRIES, MOST_REQUESTS)
                 if error.retry != "uncertain":
                     self._take_back(vm, error)
-                    return None
-                if number == min(begun.number + TRIES, MOST_REQUESTS):
+                    if last:
+                        return None
+                elif last:
                     raise self._unresolved(vm, f"migrateVm on {self.plan.source}", error) from error
             number += 1
 
@@ -246,7 +250,7 @@ class Drive:
     def _take_back(self, vm: str, cause: CommandFailed) -> None:
         """On the destination first: when it has let go of the disks, the machine can only be the source's.
 
-        Returns when the destination says that the machine runs there, as after a lost answer; else raises.
+        Returns when the destination says that the machine is there, as after a lost answer; else raises.
         """
         for host in (self.plan.destination, self.plan.source):
             self.on_phase(f"roll back on {host}")

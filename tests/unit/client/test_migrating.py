@@ -84,7 +84,18 @@ def test_what_nobody_can_prove_is_left_alone_and_told_with_what_both_hosts_say(h
 
 def test_a_machine_that_is_on_the_other_host_after_all_has_moved(hosts: TwoHosts) -> None:
     hosts.after["a", "migrateVm"] = ErrorCode.MIGRATION_FAILED
-    assert moved(hosts).downtime_ms is None
+    moved(hosts)
+    assert hosts.sent[2:5] == [("a", "migrateVm"), ("b", "rollbackMigration"), ("a", "migrateVm")]
+    assert_on("b", hosts)
+
+
+def test_a_destination_that_has_the_machine_is_believed_in_the_end(hosts: TwoHosts) -> None:
+    hosts.after["a", "migrateVm"] = ErrorCode.MIGRATION_UNKNOWN
+    with pytest.raises(KeyboardInterrupt):
+        hosts.dies_before = ("b", "finishMigration")
+        moved(hosts)
+    hosts.dies_before, hosts.breaks["a", "migrateVm"] = None, ErrorCode.MIGRATION_OVER
+    assert moved(hosts).detached == [ROOT]
     assert_on("b", hosts)
 
 
