@@ -209,13 +209,14 @@ class Drive:
         return MigrationDisk(volume=f"~{global_id}", mode=disk.mode, encryption=encryption)
 
     def _set_out(self, begun: "_Begun") -> MigratedVm | None:
-        """An outcome that is not known is asked for again, with a new id: the source then looks at both hosts. So is one
-        that the destination contradicts: what it has may be a copy that stands still, which the source removes, or has
-        go on.
+        """An outcome that is not known is asked for again, with a new id: the source then looks at both hosts.
+
+        So is one that the destination contradicts: what it has may be a copy that stands still, which the source
+        removes, or has go on.
 
         None: the destination says that it has the machine, whatever the source says.
         """
-        vm, number = begun.command.vm, begun.number
+        vm, number, deadline = begun.command.vm, begun.number, begun.deadline
         while True:
             self.on_phase(f"move {self.plan.vm}")
             try:
@@ -223,7 +224,7 @@ class Drive:
                     begun.command,
                     host=self.plan.source,
                     request_id=self.plan.request(number),
-                    deadline=begun.deadline,
+                    deadline=deadline,
                     on_progress=self.on_progress,
                 )
             except CommandFailed as error:
@@ -232,6 +233,7 @@ class Drive:
                     self._take_back(vm, error)
                     if last:
                         return None
+                    deadline = None  # what has come there is not left standing, however late it is
                 elif last:
                     raise self._unresolved(vm, f"migrateVm on {self.plan.source}", error) from error
             number += 1
