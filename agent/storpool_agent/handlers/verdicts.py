@@ -44,7 +44,7 @@ def judge(here: Presence | None, there: Presence | None, *, has_moved: bool = Fa
     if here.standing == "arriving":
         return Verdict.UNKNOWN
     if here.standing == "running":
-        return _while_it_runs_here(there)
+        return _while_it_runs_here(there, has_moved=has_moved)
     if here.standing == "paused":
         return _while_it_stands_here(here, there)
     if here.standing == "off" and there is not None and not there.active:
@@ -52,11 +52,12 @@ def judge(here: Presence | None, there: Presence | None, *, has_moved: bool = Fa
     return _gone(there, has_moved=has_moved)
 
 
-def _while_it_runs_here(there: Presence | None) -> Verdict:
+def _while_it_runs_here(there: Presence | None, *, has_moved: bool) -> Verdict:
+    """One that has run there is no copy that may go, whoever has started it here meanwhile."""
     if there is None or not there.active:
         return Verdict.STAYED
     if there.standing == "paused":
-        return Verdict.DROP_THERE
+        return Verdict.UNKNOWN if has_moved else Verdict.DROP_THERE
     return Verdict.WAIT if there.standing == "arriving" else Verdict.UNKNOWN
 
 

@@ -78,6 +78,10 @@ def test_a_machine_that_was_stopped_after_it_had_moved_has_moved() -> None:
     assert judge(STANDINGS["absent"], STANDINGS["paused"], has_moved=True) is Verdict.MOVED
 
 
+def test_a_machine_that_has_run_there_is_not_removed_there_when_somebody_has_started_it_here() -> None:
+    assert judge(STANDINGS["running"], STANDINGS["paused"], has_moved=True) is Verdict.UNKNOWN
+
+
 @pytest.mark.parametrize(("here", "there", "has_moved"), list(product(STANDINGS, STANDINGS, (False, True))))
 def test_nothing_is_started_or_removed_unless_it_runs_nowhere_else(here: str, there: str, has_moved: bool) -> None:
     verdict = judge(STANDINGS[here], STANDINGS[there], has_moved=has_moved)
