@@ -209,9 +209,10 @@ class Drive:
         return MigrationDisk(volume=f"~{global_id}", mode=disk.mode, encryption=encryption)
 
     def _set_out(self, begun: "_Begun") -> MigratedVm | None:
-        """An outcome that is not known is asked for again, with a new id: the source then looks at both hosts. So is one
-        that the destination contradicts: what it has may be a copy that stands still, which the source removes, or has
-        go on.
+        """An outcome that is not known is asked for again, with a new id: the source then looks at both hosts.
+
+        So is one that the destination contradicts: what it has may be a copy that stands still, which the source
+        removes, or has go on.
 
         None: the destination says that it has the machine, whatever the source says.
         """

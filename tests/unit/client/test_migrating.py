@@ -91,8 +91,8 @@ def test_a_machine_that_is_on_the_other_host_after_all_has_moved(hosts: TwoHosts
 
 def test_a_destination_that_has_the_machine_is_believed_in_the_end(hosts: TwoHosts) -> None:
     hosts.after["a", "migrateVm"] = ErrorCode.MIGRATION_UNKNOWN
+    hosts.dies_before = ("b", "finishMigration")
     with pytest.raises(KeyboardInterrupt):
-        hosts.dies_before = ("b", "finishMigration")
         moved(hosts)
     hosts.dies_before, hosts.breaks["a", "migrateVm"] = None, ErrorCode.MIGRATION_OVER
     assert moved(hosts).detached == [ROOT]
