@@ -13,6 +13,7 @@ from tenacity import (
     RetryCallState,
     Retrying,
     retry_if_exception_type,
+    stop_after_attempt,
     stop_when_event_set,
     wait_exponential,
     wait_random_exponential,
@@ -26,6 +27,7 @@ UNREACHABLE_S = 10.0  # a management service that moves to another node refuses 
 BUSY_S = 5.0  # udev's worker holds a fresh device for some ms, a process that is ending for a second or two
 LONGEST_PAUSE_S = 4.0  # between tries: a StorPool that is back is noticed within that
 LONGEST_FROZEN_PAUSE_S = 5.0  # between tries to thaw a guest: that long it may stand still after it can be
+MOST_TRIES = 10
 LAST_TRY_S = 0.5  # before the end: a later one would end as a timeout, and hide why the one before it failed
 
 log = structlog.get_logger(__name__)
@@ -63,6 +65,16 @@ def until_stopped(stopping: Event) -> Retrying:
         wait=wait_exponential(multiplier=0.25, max=LONGEST_FROZEN_PAUSE_S),
         stop=stop_when_event_set(stopping),
         sleep=sleep_using_event(stopping),
+        before_sleep=_announce,
+        reraise=True,
+    )
+
+
+def a_few_times(classes: Classes) -> Retrying:
+    """A tool that fails by chance, having done nothing: at once, and not for ever."""
+    return Retrying(
+        retry=retry_if_exception_type(classes),
+        stop=stop_after_attempt(MOST_TRIES),
         before_sleep=_announce,
         reraise=True,
     )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretBytes
 
+from storpool_agent import retry
 from storpool_agent.encryption_errors import WrongKey
 from storpool_agent.errors import CopyFailed
 from storpool_agent.images import blame, flushing, nodes
@@ -41,6 +42,15 @@ _PREFIX = struct.Struct(">6sH32s32s32sI")
 _UUID = slice(168, 208)
 _SECTOR_BYTES = 512
 _WRONG = "Invalid password"
+_UNMEASURED = "Unable to get accurate CPU usage"
+
+
+class Unmeasured(CopyFailed):
+    """By QEMU's measure a passphrase is tried in no time at all, so that it does not know how often to hash it.
+
+    It happens where the kernel counts processor time by ticks (QEMU's crypto/pbkdf.c gives up at a difference of
+    zero). The next try begins from the start.
+    """
 
 
 @dataclass(frozen=True)
@@ -95,10 +105,24 @@ def encrypt(image: Image, task: Task, iteration_ms: int) -> None:
         timeout_s=FORMAT_S,
     )
     try:
-        run(command, task)
+        for attempt in retry.a_few_times((Unmeasured,)):
+            with attempt:
+                _create(command, task)
         flushing.flush(image, task)
     except ToolFailed as failed:
         raise blame.of_making(failed, image) from failed
+
+
+def _create(command: Command, task: Task) -> None:
+    try:
+        run(command, task)
+    except ToolFailed as failed:
+        if _UNMEASURED in failed.said:
+            raise Unmeasured(
+                f"{command.subject}: QEMU could not measure how fast this host tries a passphrase ({failed.said}); "
+                "send the command again"
+            ) from failed
+        raise
 
 
 def unlock(image: Image, task: Task) -> None:

@@ -57,7 +57,8 @@ the next is to die."""
 
 
 def test_a_volume_is_encrypted_once_whenever_the_agent_dies(vault: Vault, key: Key, template: str) -> None:
-    """Each life of the agent finishes one request, and dies of the next."""
+    """Each life of the agent finishes one request, and dies of the next; it may not know yet that the broker has its
+    reply to the first, which the next life then sends again, byte for byte."""
     points = [f"encryptVolume/{point}" for point, _, _ in POINTS]
     agent = vault.stack.agent
     agent.start(crash_at=points[0])
@@ -71,8 +72,7 @@ def test_a_volume_is_encrypted_once_whenever_the_agent_dies(vault: Vault, key: K
             reply = raw.reply(request_id)
             assert reply["status"] == "success", (point, reply)
             assert_encrypted(vault, volume, reply["result"], copies)
-        raw.settle()
-        assert raw.answered_twice() == {}
+            assert {one.body for one in raw.replies(request_id)} == {raw.replies(request_id)[0].body}
     agent.stop()
 
 
