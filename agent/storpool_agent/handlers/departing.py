@@ -277,10 +277,11 @@ def _wait_for_libvirt(ticket: Ticket, host: Host) -> None:
     """Until it is through with cleaning up behind the machine, so that the next command finds nothing under way."""
     deadline, pause = Deadline.after(CLEANED_UP_S), Event()
     while not deadline.passed:
-        sight = both_hosts.look(ticket, host)
-        here = sight.here_again
-        if isinstance(here, Presence) and here.standing != "leaving":
-            return
+        try:
+            if host.domains.standing(ticket.vm, deadline).standing != "leaving":
+                return
+        except AgentError as error:
+            log.debug("machine not seen", vm=ticket.vm, reason=str(error))
         pause.wait(LOOK_AGAIN_S)
 
 
