@@ -103,7 +103,7 @@ def _loops(directories: Sequence[str]) -> set[str]:
 def _mounts(places: Sequence[str]) -> set[str]:
     """Mounted below the directories, or from a device in `places`."""
     mounts: set[str] = set()
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in _mountinfo(Path("/proc/self")):
         left, _, right = line.partition(" - ")
         point, source = left.split()[4], right.split()[1]
         if _below(point, places) or _below(source, places):
@@ -112,20 +112,25 @@ def _mounts(places: Sequence[str]) -> set[str]:
 
 
 def _strangers(directories: Sequence[str]) -> set[str]:
-    """Processes in another network namespace that have something mounted below the directories: of a host in a test.
-    As long as one is there, so are the host's network and mounts."""
+    """Processes in another network namespace that have mounted below the directories what we have not: of a host in a
+    test. As long as one is there, so are the host's network and mounts. Another worker's qemu-img without a network has
+    but a copy of our mounts."""
     ours = Path("/proc/self/ns/net").readlink()
+    mounted_here = _points(Path("/proc/self"), directories)
     found: set[str] = set()
     for place in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended
-            if (place / "ns" / "net").readlink() != ours and _has_mounted(place, directories):
+            if (place / "ns" / "net").readlink() != ours and _points(place, directories) - mounted_here:
                 found.add(f"process {place.name} ({_proc_text(place / 'comm').strip()}) in a network of its own")
     return found
 
 
-def _has_mounted(process: Path, directories: Sequence[str]) -> bool:
-    lines = (process / "mountinfo").read_text().splitlines()
-    return any(_below(line.split()[4], directories) for line in lines)
+def _points(process: Path, directories: Sequence[str]) -> set[str]:
+    return {point for line in _mountinfo(process) if _below(point := line.split()[4], directories)}
+
+
+def _mountinfo(process: Path) -> list[str]:
+    return (process / "mountinfo").read_text().splitlines()
 
 
 def _domains(directories: Sequence[str]) -> set[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import leaks
+from block_device import eventually
 from guest import SilentGuest
 from host_namespaces import Namespaces
 from leaks import Watch
@@ -62,3 +63,16 @@ def test_a_process_of_a_host_in_a_test_is_noticed(watch: Watch, tmp_path: Path) 
     finally:
         host.close()
     assert watch.left_behind() == set()
+
+
+def test_a_process_of_another_worker_that_has_a_copy_of_our_mounts_is_not(watch: Watch, tmp_path: Path) -> None:
+    point = tmp_path / "mounted"
+    point.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", point], check=True, timeout=10)
+    isolated = subprocess.Popen(["unshare", "--net", "--mount", "cat"], stdin=subprocess.PIPE)
+    try:
+        assert eventually(lambda: Path(f"/proc/{isolated.pid}/comm").read_text() == "cat\n")
+        assert "network of its own" not in str(watch.left_behind())
+    finally:
+        isolated.communicate(timeout=10)
+        subprocess.run(["umount", point], check=True, timeout=10)
