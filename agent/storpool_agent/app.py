@@ -42,7 +42,7 @@ from storpool_agent.journal.database import Database
 from storpool_agent.journal.journal import Journal
 from storpool_agent.journal.overview import Overview
 from storpool_agent.keys import KeyStore
-from storpool_agent.lanes import Lane
+from storpool_agent.lanes import Lanes
 from storpool_agent.leftovers import Leftovers
 from storpool_agent.local import LocalSocket
 from storpool_agent.notify import notify
@@ -80,9 +80,6 @@ FLUSH_S = 5.0
 LOOK_S = 1.0
 """How often the main thread looks at the others, to tell systemd."""
 
-CONTROL_WORKERS = 2
-"""Threads for control commands that ask StorPool or libvirt."""
-
 
 class AlreadyRunning(Exception):
     """Another agent has this state directory."""
@@ -96,9 +93,7 @@ class _Parts:
     database: Database
     outbox: Outbox
     jobs: Jobs
-    lane: Lane
-    bulk_lane: Lane
-    control_lane: Lane
+    lanes: Lanes
     thaws: Thaws
     unplugs: Unplugs
     hypervisor: Hypervisor
@@ -219,12 +214,10 @@ def _build(settings: Settings, file: Path) -> _Parts:
     broker = _broker(settings)
     publisher = Publisher(broker, broker.username)
     outbox = Outbox(journal, publisher)
-    lane = Lane("fast", settings.lanes.fast)
-    bulk_lane = Lane("bulk", settings.lanes.bulk)
-    jobs = Jobs(host, journal, outbox, lane, bulk_lane, settings.lanes.max_queued_copies)
-    control_lane = Lane("control", CONTROL_WORKERS)
+    lanes = Lanes.wide(settings.lanes.fast, settings.lanes.bulk, settings.lanes.migration)
+    jobs = Jobs(host, journal, outbox, lanes, settings.lanes.max_queued_copies)
     drift_watch = DriftWatch(host, journal, publisher, settings.watch.drift_s)
-    control = Control(host, journal, Overview(database), jobs, control_lane, drift_watch, settings.state_dir)
+    control = Control(host, journal, Overview(database), jobs, lanes.control, drift_watch, settings.state_dir)
     intake = Intake(
         settings.host,
         journal,
@@ -253,7 +246,7 @@ def _build(settings: Settings, file: Path) -> _Parts:
         publisher=publisher,
         hypervisor=hypervisor,
         jobs=jobs,
-        lanes=(lane, bulk_lane, control_lane),
+        lanes=lanes,
         journal=journal,
         database=database,
         state_dir=settings.state_dir,
@@ -262,7 +255,7 @@ def _build(settings: Settings, file: Path) -> _Parts:
     metrics.built(settings.host, dispatch.VERSION)
     hypervisor.on_disks_changed(unplugs.wake)
     watchdog = Watchdog(liveness.registry)
-    live = live_settings(settings, Live(lane, bulk_lane, consumer, intake, drift_watch, jobs, backlog))
+    live = live_settings(settings, Live(lanes, consumer, intake, drift_watch, jobs, backlog))
     reloading = Reloading(file, settings, live)
     stopping = Event()
     reader = Reader(
@@ -273,7 +266,7 @@ def _build(settings: Settings, file: Path) -> _Parts:
         jobs=jobs,
         consumer=consumer,
         publisher=publisher,
-        lanes=(lane, bulk_lane, control_lane),
+        lanes=lanes,
         conditions=conditions,
         watchdog=watchdog,
         reloading=reloading,
@@ -288,9 +281,7 @@ def _build(settings: Settings, file: Path) -> _Parts:
         database,
         outbox,
         jobs,
-        lane,
-        bulk_lane,
-        control_lane,
+        lanes,
         Thaws(hypervisor, journal),
         unplugs,
         hypervisor,
@@ -333,9 +324,8 @@ def _start(parts: _Parts) -> None:
     parts.thaws.start()
     parts.publisher.link.start()
     parts.outbox.start()
-    parts.lane.start()
-    parts.bulk_lane.start()
-    parts.control_lane.start()
+    for lane in parts.lanes:
+        lane.start()
     parts.reporting.start()
     _recover(parts)
     parts.local.start()
@@ -372,21 +362,23 @@ def _stop(parts: _Parts) -> None:
     parts.overdue.stop()
     parts.conditions.stop()
     parts.drift_watch.stop()
-    parts.lane.drain()
-    parts.bulk_lane.drain()
+    parts.lanes.fast.drain()
+    parts.lanes.bulk.drain()
+    parts.lanes.migration.drain()
     parts.jobs.end_copies()
-    if not parts.lane.join(Deadline.after(DRAIN_S)):
+    if not parts.lanes.fast.join(Deadline.after(DRAIN_S)):
         log.warning("work abandoned", reason=f"not finished within {DRAIN_S:.0f} s; it is run again at the next start")
         parts.jobs.abandon()
         parts.abandon.set()
-        parts.lane.join(Deadline.after(FLUSH_S))
-    if not parts.bulk_lane.join(Deadline.after(END_COPIES_S)):
+        parts.lanes.fast.join(Deadline.after(FLUSH_S))
+    ending = Deadline.after(END_COPIES_S)
+    if not all([parts.lanes.bulk.join(ending), parts.lanes.migration.join(ending)]):
         log.warning("copies abandoned", reason=f"not ended within {END_COPIES_S:.0f} s; they end with the agent")
         parts.jobs.abandon()
     parts.abandon.set()
     parts.local.stop()
-    parts.control_lane.drain()
-    parts.control_lane.join(Deadline.after(FLUSH_S))
+    parts.lanes.control.drain()
+    parts.lanes.control.join(Deadline.after(FLUSH_S))
     parts.reporting.stop()
     parts.thaws.stop()
     parts.jobs.wait_stored(Deadline.after(FLUSH_S))

@@ -10,6 +10,7 @@ from storpool_agent import metrics, secrecy, tracing
 from storpool_agent.attempt import Attempt
 from storpool_agent.errors import AgentError, Cancelled, CrashLoop, DeadlinePassed, SecretNotKept
 from storpool_agent.expiry import Expiry
+from storpool_agent.lanes import LaneName
 from storpool_agent.locks import Turn
 from storpool_agent.progress import Meter
 from storpool_commands.catalogue import BulkCommand
@@ -64,7 +65,9 @@ class Job:
         self.span = tracing.begin(self.request.traceparent)
 
     @property
-    def lane(self) -> str:
+    def lane(self) -> LaneName:
+        if isinstance(self.request.body, MigrateVm):
+            return "migration"
         return "bulk" if self.bulk else "fast"
 
     def moved(self, phase: str, done: int | None, total: int | None) -> None:
@@ -74,6 +77,7 @@ class Job:
 
     @property
     def bulk(self) -> bool:
+        """It takes minutes: it shows progress, and can be cancelled and begun again."""
         return isinstance(self.request.body, BulkCommand)
 
     @property

@@ -26,7 +26,7 @@ from storpool_agent.interrupt import AgentStopping, Interrupt
 from storpool_agent.job import Job, JobView, Settle, why_not
 from storpool_agent.journal.journal import Journal
 from storpool_agent.journal.outgoing import Outgoing
-from storpool_agent.lanes import Lane
+from storpool_agent.lanes import Lane, Lanes
 from storpool_agent.locks import HeldTurns, Locks, Turn
 from storpool_agent.outbox import Outbox
 from storpool_agent.reply_store import ReplyStore
@@ -49,19 +49,17 @@ class Jobs:
     """
 
     def __init__(
-        self, host: Host, journal: Journal, outbox: Outbox, lane: Lane, bulk: Lane, max_queued_copies: int = 1 << 30
+        self, host: Host, journal: Journal, outbox: Outbox, lanes: Lanes, max_queued_copies: int = 1 << 30
     ) -> None:
-        """`bulk` is for copies: nothing that takes moments waits behind them."""
         self._host = host
         self._journal = journal
         self._outbox = outbox
-        self._lane = lane
-        self._bulk = bulk
+        self._lanes = lanes
         self.max_queued_copies = max_queued_copies
         self._locks = Locks()
         self._mutex = threading.Lock()
         self._jobs: dict[str, Job] = {}
-        self._replies = ReplyStore(journal, lane)
+        self._replies = ReplyStore(journal, lanes.fast)
         self._ending = threading.Event()
         self._copy_queued: Callable[[], None] = lambda: None
         self._copy_ended: Callable[[], None] = lambda: None
@@ -151,7 +149,7 @@ class Jobs:
         with self._mutex:
             self._jobs[str(request.id)] = job
         if refusal is not None:
-            self._lane.put(partial(self._run, job, refusal))
+            self._lanes.fast.put(partial(self._run, job, refusal))
             return
         if job.bulk:
             job.meter.note("queued", None, None)
@@ -159,7 +157,7 @@ class Jobs:
         named = objects.with_ticket(objects.named(request.body), request.body, self._journal.tickets)
         if named.by_name:
             # The look-up of names takes moments, whatever the command does then.
-            self._enter(job, named.by_name, partial(self._resolve, job, named), self._lane)
+            self._enter(job, named.by_name, partial(self._resolve, job, named), self._lanes.fast)
         else:
             self._enter(job, objects.resolve(named, self._host), partial(self._run, job))
 
@@ -167,11 +165,12 @@ class Jobs:
         """What an earlier run of the agent has accepted was counted then."""
         if not job.bulk or job.recovered:
             return None
-        queued = sum(one.attempt is None for one in self.copies())
+        queued = sum(one.attempt is None for one in self.copies() if one.lane == job.lane)
         if queued < self.max_queued_copies:
             return None
         return HostOverloaded(
-            f"{queued} copies wait on this host already, and it takes no more than that (lanes.max_queued_copies)",
+            f"{queued} {'migrations' if job.lane == 'migration' else 'copies'} wait on this host already, and it takes"
+            " no more than that (lanes.max_queued_copies)",
             queued=queued,
         )
 
@@ -184,7 +183,7 @@ class Jobs:
             finally:
                 self._locks.leave(turn)
 
-        turn = Turn(keys, lambda: self._lane.put(run))
+        turn = Turn(keys, lambda: self._lanes.fast.put(run))
         self._locks.enter(turn)
 
     def cancel(self, request_id: str) -> str | None:
@@ -270,7 +269,7 @@ class Jobs:
 
     def _enter(self, job: Job, keys: frozenset[str], work: Callable[[], None], lane: Lane | None = None) -> None:
         """`lane`: when not the job's own."""
-        wanted = lane or (self._bulk if job.bulk else self._lane)
+        wanted = lane or self._lanes.named(job.lane)
         turn = Turn(keys, lambda: wanted.put(work))
         job.turns.append(turn)
         self._locks.enter(turn)

@@ -1,17 +1,22 @@
 # SPDX-FileCopyrightText: The storpool-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Worker threads: `fast` for what takes moments, `bulk` for what takes minutes. Neither waits for the other."""
+"""Worker threads, by how long their work takes: no lane waits for another."""
 
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from time import monotonic
+from typing import Literal, Self
 
 from storpool_agent import liveness
 from storpool_agent.deadline import Deadline
 
 Work = Callable[[], None]
+LaneName = Literal["fast", "bulk", "migration"]
+"""Of those that run commands."""
+CONTROL_WORKERS = 2
 
 
 class Lane:
@@ -120,3 +125,29 @@ class Lane:
                 self._staying -= 1
                 return False
             return True
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """All of an agent's."""
+
+    fast: Lane
+    """What takes moments: attach, detach, resize."""
+    bulk: Lane
+    """Copies."""
+    migration: Lane
+    """Machines that move to another host: one that is emptied must not wait until its copies are done."""
+    control: Lane
+    """Control commands that ask StorPool or libvirt."""
+
+    @classmethod
+    def wide(cls, fast: int, bulk: int, migration: int) -> Self:
+        """With so many workers."""
+        control = Lane("control", CONTROL_WORKERS)
+        return cls(Lane("fast", fast), Lane("bulk", bulk), Lane("migration", migration), control)
+
+    def __iter__(self) -> Iterator[Lane]:
+        yield from (self.fast, self.bulk, self.migration, self.control)
+
+    def named(self, name: LaneName) -> Lane:
+        return {"fast": self.fast, "bulk": self.bulk, "migration": self.migration}[name]

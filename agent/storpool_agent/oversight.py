@@ -3,7 +3,6 @@
 """What whoever looks after the agent sees of it and changes in it: the status line's facts, settings that are live."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event
@@ -20,7 +19,7 @@ from storpool_agent.domains.hypervisor import Hypervisor
 from storpool_agent.drift_watch import DriftWatch
 from storpool_agent.intake import Intake
 from storpool_agent.jobs import Jobs
-from storpool_agent.lanes import Lane
+from storpool_agent.lanes import Lanes
 from storpool_agent.publishers import Publishers
 from storpool_agent.reloading import Apply, Reloading
 from storpool_agent.settings import Settings, scratch_dir
@@ -35,8 +34,7 @@ from storpool_commands.control import LaneStatus, LinkStatus, ProcessStatus
 class Live:
     """The parts that take other settings while they run."""
 
-    lane: Lane
-    bulk_lane: Lane
+    lanes: Lanes
     consumer: Consumer
     intake: Intake
     drift_watch: DriftWatch
@@ -48,8 +46,9 @@ def live_settings(settings: Settings, parts: Live) -> dict[str, Apply]:
     """What takes effect at a reload. A host that has left the queue of all hosts alone may not even look at it."""
     live: dict[str, Apply] = {
         "log.level": lambda new: logs.set_configured_level(new.log.level),
-        "lanes.fast": lambda new: parts.lane.resize(new.lanes.fast),
-        "lanes.bulk": lambda new: parts.bulk_lane.resize(new.lanes.bulk),
+        "lanes.fast": lambda new: parts.lanes.fast.resize(new.lanes.fast),
+        "lanes.bulk": lambda new: parts.lanes.bulk.resize(new.lanes.bulk),
+        "lanes.migration": lambda new: parts.lanes.migration.resize(new.lanes.migration),
         "lanes.max_queued": lambda new: setattr(parts.backlog, "max_queued", new.lanes.max_queued),
         "lanes.max_queued_copies": lambda new: setattr(parts.jobs, "max_queued_copies", new.lanes.max_queued_copies),
         "amqp.allowed_publishers": lambda new: _allow(parts.intake, new),
@@ -94,7 +93,7 @@ class Reader:
     jobs: Jobs
     consumer: Consumer
     publisher: Publisher
-    lanes: Sequence[Lane]
+    lanes: Lanes
     conditions: Conditions
     watchdog: Watchdog
     reloading: Reloading

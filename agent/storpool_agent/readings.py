@@ -7,7 +7,7 @@ A new gauge of what is the case gets its reader in `connect`, a new condition fo
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from time import time
@@ -22,7 +22,7 @@ from storpool_agent.job import Job
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.database import Database
 from storpool_agent.journal.journal import Journal
-from storpool_agent.lanes import Lane
+from storpool_agent.lanes import Lanes
 from storpool_agent.liveness import Stuck
 
 
@@ -46,7 +46,7 @@ def connect(
     publisher: Publisher,
     hypervisor: Hypervisor,
     jobs: Jobs,
-    lanes: Iterable[Lane],
+    lanes: Lanes,
     journal: Journal,
     database: Database,
     state_dir: Path,
@@ -54,7 +54,7 @@ def connect(
 ) -> None:
     """Have every reading read."""
     _health(health)
-    _lanes(list(lanes))
+    _lanes(lanes)
     _journal(journal, database, state_dir)
     metrics.DRAINING.is_number(lambda: DRAIN in consumer.held)
     metrics.DRIFT.read_by(lambda: _drift(drift_watch))
@@ -86,7 +86,7 @@ def _health(health: Health) -> None:
     metrics.CHECK_PASSING.read_by(lambda: {name: wrong is None for name, wrong in health.checks().items()})
 
 
-def _lanes(lanes: list[Lane]) -> None:
+def _lanes(lanes: Lanes) -> None:
     metrics.LANE_WORKERS.read_by(lambda: {lane.name: lane.workers for lane in lanes})
     metrics.LANE_ACTIVE.read_by(lambda: {lane.name: lane.active for lane in lanes})
     metrics.LANE_QUEUED.read_by(lambda: {lane.name: lane.queued for lane in lanes})

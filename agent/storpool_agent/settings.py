@@ -150,10 +150,12 @@ class Lanes(Section):
     """Attach, detach, resize. They wait for others most of the time, so more than cores."""
     bulk: Annotated[int, Field(ge=1, le=64)] = 2
     """Copies; each can use a whole core and all of the disk's bandwidth."""
+    migration: Annotated[int, Field(ge=1, le=64)] = 2
+    """Machines that move to another host at a time; they share one network."""
     max_queued: Annotated[int, Field(ge=1)] = 1000
     """Commands but copies that wait here, before more are left in the broker's queue."""
     max_queued_copies: Annotated[int, Field(ge=1)] = 100
-    """Copies that wait here, before more are refused as `host-overloaded`."""
+    """Copies that wait here, before more are refused as `host-overloaded`; and as many migrations."""
     any: Annotated[int, Field(ge=0, le=256)] = 4
     """Requests of the queue of all hosts that this one holds at a time, of the fast lane's; 0: none."""
 

@@ -13,8 +13,8 @@ from storpool_agent.notify import notify, watchdog_s
 
 BUSY_S = 7200.0
 """Attach, detach and resize take their `timeoutS`, an hour at most, and some more; a worker that takes longer hangs."""
-UNBOUNDED = "bulk_"
-"""Copies take as long as they take; what stalls is ended by their own stall timeout."""
+UNBOUNDED = ("bulk_", "migration_")
+"""A copy takes as long as it takes; one that stalls is ended by its own stall timeout. A migration by its deadline."""
 
 STOOD_STILL_S = 10.0
 """Who looks every second and finds that so many have passed was not let run, and nor were the loops."""

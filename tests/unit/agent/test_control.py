@@ -27,7 +27,7 @@ from storpool_agent.journal.journal import Arrival, Journal
 from storpool_agent.journal.overview import Overview
 from storpool_agent.journal.temporaries import Temporary
 from storpool_agent.journal.unplugs import PendingUnplug
-from storpool_agent.lanes import Lane
+from storpool_agent.lanes import Lane, Lanes
 from storpool_commands.catalogue import ControlCommand
 from storpool_commands.control import (
     CancelCommand,
@@ -77,7 +77,7 @@ class Desk:
         self.fakes = FakeHost(journal)
         self.lane = Lane("control", 1)
         outbox: Any = FakeOutbox()
-        self.jobs = Jobs(self.fakes.host, journal, outbox, self.lane, self.lane)
+        self.jobs = Jobs(self.fakes.host, journal, outbox, Lanes(*[self.lane] * 4))
         drift = DriftWatch(self.fakes.host, journal, Unheard(), 0)
         overview = Overview(journal._database)
         self.control = Control(self.fakes.host, journal, overview, self.jobs, self.lane, drift, STATE_DIR)

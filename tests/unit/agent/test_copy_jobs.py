@@ -20,7 +20,7 @@ from storpool_agent.errors import JournalUnavailable
 from storpool_agent.job import MAX_ATTEMPTS
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Arrival, Journal
-from storpool_agent.lanes import Lane
+from storpool_agent.lanes import Lanes
 from storpool_agent.tally import tally
 from storpool_commands.catalogue import Command
 from storpool_commands.copies import BackupSnapshot
@@ -28,6 +28,7 @@ from storpool_commands.disks import ConnectPhysicalDisk, DisconnectPhysicalDisk
 from storpool_commands.envelope import Request
 from storpool_commands.errors import ErrorCode
 from storpool_commands.images import StoredImage
+from storpool_commands.migration import MigrateVm
 from storpool_commands.snapshots import DeleteSnapshot
 
 WAIT_S = 5.0
@@ -66,9 +67,9 @@ class Office:
         self.copier = Copier(scene)
         self.outbox = FakeOutbox()
         outbox: Any = self.outbox
-        self.fast, self.bulk = Lane("fast", 1), Lane("bulk", 2)
-        self.jobs = Jobs(scene.fakes.host, scene.journal, outbox, self.fast, self.bulk)
-        for lane in (self.fast, self.bulk):
+        self.lanes = Lanes.wide(1, 2, 1)
+        self.jobs = Jobs(scene.fakes.host, scene.journal, outbox, self.lanes)
+        for lane in self.lanes:
             lane.start()
 
     def submit(self, command: Command, **envelope: Any) -> str:
@@ -102,13 +103,13 @@ class Office:
             free.wait(WAIT_S)
 
         for _ in range(2):
-            self.bulk.put(wait)
+            self.lanes.bulk.put(wait)
         return free
 
     def close(self) -> None:
         self.jobs.end_copies()
         self.jobs.abandon()
-        for lane in (self.fast, self.bulk):
+        for lane in self.lanes:
             lane.drain()
             assert lane.join(Deadline.after(WAIT_S))
 
@@ -284,8 +285,8 @@ def test_a_deadline_that_has_passed_since_a_crash_leaves_nothing(office: Office)
 def test_a_stop_of_the_agent_leaves_no_reply_and_counts_for_nothing(office: Office) -> None:
     begin(office)
     office.jobs.end_copies()
-    office.bulk.drain()
-    assert office.bulk.join(Deadline.after(WAIT_S))
+    office.lanes.bulk.drain()
+    assert office.lanes.bulk.join(Deadline.after(WAIT_S))
     assert office.outbox.sent == []
     (stored,) = office.scene.journal.unfinished()
     assert (stored.attempts, stored.stops) == (1, 1)
@@ -358,6 +359,18 @@ def test_a_copy_too_many_is_refused_at_once_and_what_was_accepted_is_not(office:
     free.set()
 
 
+def test_a_machine_that_moves_waits_for_no_copy(office: Office) -> None:
+    prepared(office)
+    office.jobs.max_queued_copies = 1
+    free = office.keep_bulk_busy()
+    office.submit(BackupSnapshot(snapshot="s", target=TARGET))
+    move = MigrateVm(
+        migration=uuid4(), vm=str(uuid4()), destination="kvm2", expires_at=datetime.now(UTC) + timedelta(hours=1)
+    )
+    assert office.reply(office.submit(move))["code"] == ErrorCode.VM_NOT_FOUND
+    free.set()
+
+
 def test_what_waits_and_for_how_long_is_counted_by_lane(office: Office) -> None:
     prepared(office)
     free = office.keep_bulk_busy()
@@ -381,7 +394,7 @@ def test_copies_that_wait_keep_no_command_in_the_queue(office: Office) -> None:
     def block() -> None:
         blocked.wait(WAIT_S)
 
-    office.fast.put(block)
+    office.lanes.fast.put(block)
     office.submit(ConnectPhysicalDisk(volume="~a.b.c"))
     assert (backlog.is_over(again=False), backlog.is_over(again=True)) == (True, True)
     backlog.max_queued = 10

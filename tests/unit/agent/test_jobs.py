@@ -20,7 +20,7 @@ from storpool_agent.errors import JournalUnavailable
 from storpool_agent.job import MAX_ATTEMPTS
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Arrival, Journal
-from storpool_agent.lanes import Lane
+from storpool_agent.lanes import Lane, Lanes
 from storpool_commands.catalogue import Command
 from storpool_commands.disks import ConnectPhysicalDisk
 from storpool_commands.envelope import Request
@@ -43,7 +43,7 @@ class Office:
         self.lane = Lane("fast", 1)
         outbox: Any = self.outbox
         host = self.fakes.host
-        self.jobs = Jobs(host, journal, outbox, self.lane, self.lane)
+        self.jobs = Jobs(host, journal, outbox, Lanes(*[self.lane] * 4))
         self.free = threading.Event()
         self.lane.start()
 

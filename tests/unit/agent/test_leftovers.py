@@ -19,7 +19,7 @@ from storpool_agent.handlers import temporaries
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Arrival, Journal
 from storpool_agent.journal.temporaries import ATTACHMENT, USE, Temporary
-from storpool_agent.lanes import Lane
+from storpool_agent.lanes import Lane, Lanes
 from storpool_agent.leftovers import Leftovers
 from storpool_agent.locks import Turn, volume_key
 
@@ -32,7 +32,7 @@ class Watch:
     def __init__(self, journal: Journal, directory: Path) -> None:
         self.scene = Scene(journal, directory)
         self.lane = Lane("none", 1)
-        self.jobs = Jobs(self.scene.fakes.host, journal, cast(Any, FakeOutbox()), self.lane, self.lane)
+        self.jobs = Jobs(self.scene.fakes.host, journal, cast(Any, FakeOutbox()), Lanes(*[self.lane] * 4))
         self.leftovers = Leftovers(self.scene.fakes.host, journal, self.jobs)
         self.looked = threading.Semaphore(0)
         secondary = self.scene.fakes.secondary

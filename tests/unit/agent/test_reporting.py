@@ -18,7 +18,7 @@ from storpool_agent.errors import JournalUnavailable
 from storpool_agent.job import Job
 from storpool_agent.jobs import Jobs
 from storpool_agent.journal.journal import Arrival, Journal
-from storpool_agent.lanes import Lane
+from storpool_agent.lanes import Lane, Lanes
 from storpool_agent.reporting import ALIVE_S, Reporting
 from storpool_commands import topology
 from storpool_commands.copies import BackupSnapshot
@@ -54,7 +54,7 @@ class Press:
         self.lane = Lane("idle", 1)
         self.connected = True
         host = FakeHost(journal).host
-        self.jobs = Jobs(host, journal, cast(Any, FakeOutbox()), self.lane, self.lane)
+        self.jobs = Jobs(host, journal, cast(Any, FakeOutbox()), Lanes(*[self.lane] * 4))
         self.reporting = Reporting("kvm1", self.jobs, journal, self.publisher, lambda: self.connected)
 
     def submit(self, *askers: str, progress: bool = True, command: Any = BACKUP) -> Job:
