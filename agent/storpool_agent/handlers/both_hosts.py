@@ -44,6 +44,11 @@ class Sight:
         )
 
     @property
+    def trouble(self) -> AgentError | None:
+        """Why one of the two was not seen."""
+        return next((one for one in self._all if isinstance(one, AgentError)), None)
+
+    @property
     def _all(self) -> tuple[Presence | AgentError, Presence | AgentError, Presence | AgentError]:
         return self.here, self.there, self.here_again
 

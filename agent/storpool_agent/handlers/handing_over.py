@@ -137,8 +137,8 @@ def _prove_that_it_has_left(ticket: Ticket, host: Host, attempt: Attempt, deadli
     """On the source. What stands still here is removed with the proof that it runs there, and not without."""
     with attempt.step("machine"):
         sight = both_hosts.look(ticket, host)
-        if isinstance(sight.there, AgentError):
-            raise sight.there
+        if sight.trouble is not None:
+            raise sight.trouble
         verdict = sight.judge(has_moved=ticket.moved)
         if verdict in (Verdict.STAYED, Verdict.STRANDED):
             here = sight.here_again

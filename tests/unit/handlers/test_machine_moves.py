@@ -19,7 +19,7 @@ from fakes_domains import FakeMachine, FakePassage
 from storpool_agent import dispatch
 from storpool_agent.attempt import Attempt
 from storpool_agent.domains.model import secret_uuid
-from storpool_agent.errors import Cancelled, LibvirtTimeout, StorPoolUnavailable
+from storpool_agent.errors import Cancelled, LibvirtTimeout, LibvirtUnavailable, StorPoolUnavailable
 from storpool_agent.handlers import departing, tickets
 from storpool_agent.interrupt import AgentStopping
 from storpool_agent.migration_errors import DestinationUnreachable, MigrationFailed
@@ -501,6 +501,15 @@ def test_the_source_gives_up_nothing_before_the_machine_is_seen_to_run_there(hos
     hosts.kvm1.succeed(hosts.send())
     del hosts.kvm1.domains.peers["kvm2"]
     assert code(hosts.kvm1.run(hosts.finish())) == "destination-unreachable"
+    assert hosts.attached() == {one.global_id: [1, 2] for one in hosts.volumes}
+
+
+def test_a_source_whose_libvirt_is_away_says_so_and_gives_up_nothing(hosts: TwoFakeHosts) -> None:
+    hosts.kvm2.succeed(hosts.prepare())
+    hosts.kvm1.succeed(hosts.send())
+    hosts.kvm1.domains.fail("standing", LibvirtUnavailable("libvirtd is being restarted"))
+    failure = hosts.kvm1.fail(hosts.finish())
+    assert (failure.code, failure.retry) == ("libvirt-unavailable", "retryable")
     assert hosts.attached() == {one.global_id: [1, 2] for one in hosts.volumes}
 
 
