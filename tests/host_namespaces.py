@@ -61,6 +61,11 @@ class Namespaces:
         return ["nsenter", "--target", str(self._holder.pid), "--mount", "--uts", "--net"]
 
     @property
+    def but_network(self) -> list[str]:
+        """The beginning of a command that is on this machine's network."""
+        return ["nsenter", "--target", str(self._holder.pid), "--mount", "--uts"]
+
+    @property
     def mounts_only(self) -> list[str]:
         """The beginning of a command that sees what it sees, and hears what the machine's udevd says."""
         return ["nsenter", "--target", str(self._holder.pid), "--mount"]

@@ -26,12 +26,20 @@ class HostsLibvirtd(PrivateLibvirtd):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        (root / "etc" / "libvirtd.conf").write_text(f'host_uuid = "{uuid4()}"\n')
+        self.configure("libvirtd.conf", f'host_uuid = "{uuid4()}"\n')
         self.namespaces: Namespaces | None = None
+        self.listens = False
+        """It is reached by TLS, as `libvirtd.conf` says, on this machine's network, which its machines are on, too."""
+
+    def configure(self, file: str, lines: str) -> None:
+        """For its next start."""
+        with (self.root / "etc" / file).open("a") as conf:
+            conf.write(lines)
 
     def _command(self) -> list[str]:
         assert self.namespaces is not None
-        return [*self.namespaces.all, "libvirtd", "--pid-file", "/run/libvirt/libvirtd.pid"]
+        within = self.namespaces.but_network if self.listens else self.namespaces.all
+        return [*within, "libvirtd", *(["--listen"] if self.listens else []), "--pid-file", "/run/libvirt/libvirtd.pid"]
 
 
 class KvmHost:

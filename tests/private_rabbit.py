@@ -52,7 +52,7 @@ class PrivateRabbit:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.authority = Authority(root / "pki", "authority of a test")
-        self.plain_port, self.tls_port, self._dist_port = _free_ports(3)
+        self.plain_port, self.tls_port, self._dist_port = free_ports(3)
         self.node = f"test-{uuid4().hex[:12]}@localhost"
         self.log_file = root / "rabbit.log"
         self.programs = root / "bin"
@@ -147,7 +147,7 @@ def private_rabbit() -> Iterator[PrivateRabbit]:
         shutil.rmtree(root)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Below those that the kernel gives to who connects somewhere: they are bound only seconds later."""
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     candidates = random.sample(range(10_000, lowest), 50 * count)
