@@ -50,7 +50,12 @@ check: lint unit ## lint, types, imports and unit tests: under a minute, no serv
 .PHONY: integration
 integration: venv ## the tests on real parts: RabbitMQ, libvirt, QEMU, loop devices (root)
 	@scripts/services start
-	CI=1 $(BIN)/pytest -q -n 2 --dist loadfile tests/integration
+	CI=1 $(BIN)/pytest -q -n 2 --dist loadfile -m "not long" tests/integration
+
+.PHONY: test-long
+test-long: venv ## on real parts, too: every death and fault in turn, libvirt's whole contract, the test bench (root)
+	@scripts/services start
+	CI=1 $(BIN)/pytest -q -n 2 --dist loadfile -m long tests/integration
 
 .PHONY: deb
 deb: ## build the Debian packages into dist
@@ -76,7 +81,7 @@ test-migration: venv ## machines between two hosts, with every part killed at ev
 	CI=1 $(BIN)/pytest -q -n 2 --dist loadfile tests/migration
 
 .PHONY: test
-test: check exposure integration test-package ## all but the long matrices; installs and starts what it needs (root)
+test: check exposure integration ## what to run before a commit; installs and starts what it needs (root)
 
 .PHONY: demo
 demo: venv ## the main job end to end, with a real guest, in one command (root)

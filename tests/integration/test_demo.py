@@ -103,6 +103,7 @@ def test_it_shows_every_command_and_leaves_nothing_behind(time: str, place: Path
     assert traces(said, place) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "phrase",
     [

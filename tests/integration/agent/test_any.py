@@ -167,6 +167,7 @@ def test_a_lost_answer_makes_no_second_volume(pair: Pair) -> None:
     pair.assert_all_acked()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", ["accepted", "started", "create:begin", "create:done"])
 def test_a_death_before_the_reply_is_stored_leaves_it_to_the_other(resting: Pair, point: str) -> None:
     resting.first.start(crash_at=f"createVolume/{point}")
@@ -182,6 +183,7 @@ def test_a_death_before_the_reply_is_stored_leaves_it_to_the_other(resting: Pair
     resting.assert_all_acked()
 
 
+@pytest.mark.long
 def test_a_death_between_reply_and_ack_costs_a_second_reply_that_says_the_same(resting: Pair) -> None:
     resting.first.start(crash_at="createVolume/finished")
     request_id = resting.raw.ask_any(CREATE)
@@ -196,6 +198,7 @@ def test_a_death_between_reply_and_ack_costs_a_second_reply_that_says_the_same(r
     resting.assert_all_acked()
 
 
+@pytest.mark.long
 def test_a_request_that_no_agent_survives_is_given_up(resting: Pair) -> None:
     request_id = ""
     for _ in range(MAX_ATTEMPTS):
@@ -275,6 +278,7 @@ def test_a_command_for_a_host_is_not_for_any(pair: Pair) -> None:
     assert pair.raw.dead_letter().headers["code"] == ErrorCode.UNKNOWN_COMMAND
 
 
+@pytest.mark.long
 def test_a_reply_that_reaches_nobody_waits_at_the_host_and_holds_nothing_up(resting: Pair) -> None:
     resting.first.start()
     word = f"late-{uuid4().hex[:8]}"
@@ -288,6 +292,7 @@ def test_a_reply_that_reaches_nobody_waits_at_the_host_and_holds_nothing_up(rest
     assert len(resting.made(request_id)) == 1
 
 
+@pytest.mark.long
 def test_a_stop_finishes_what_runs_and_returns_what_has_not_begun(resting: Pair) -> None:
     resting.first.start()
     resting.slow()
@@ -305,6 +310,7 @@ def test_a_stop_finishes_what_runs_and_returns_what_has_not_begun(resting: Pair)
     resting.assert_all_acked()
 
 
+@pytest.mark.long
 def test_a_lost_connection_changes_nothing_for_what_runs(resting: Pair) -> None:
     """The broker gives the request to the same agent again, where it still runs; the other one was not begun."""
     resting.first.start()

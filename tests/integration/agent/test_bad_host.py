@@ -24,6 +24,8 @@ from storpool_commands.control import Ping
 from storpool_commands.errors import ErrorCode
 from tcp_proxy import TcpProxy
 
+pytestmark = pytest.mark.long
+
 MIB = 1 << 20
 VM = "9a1c1f0e-6f5c-4d3b-9d5a-0c7f5f6b8a11"
 BROKER = ("127.0.0.1", 5672)

@@ -21,6 +21,8 @@ from storpool_commands.errors import ErrorCode
 from storpool_commands.snapshots import DeleteSnapshot, TakeSnapshot
 from storpool_commands.wire import CommandModel
 
+pytestmark = pytest.mark.long
+
 SIZE = 8 * MIB
 DATA = pattern(0, 8, "all of it")
 

@@ -11,6 +11,8 @@ from integration.agent import copy_jobs
 from integration.agent.copies import SLOW_BYTES_S, Depot, running_depot
 from integration.agent.copy_jobs import Make
 
+pytestmark = pytest.mark.long
+
 ONCE, AGAIN = 1, 2
 Crash = tuple[Make, str, int]
 """A job, the point of its command at which the agent dies, and how often the copy is then begun in all."""

@@ -18,6 +18,8 @@ from storpool_commands.disks import ConnectPhysicalDisk, DisconnectPhysicalDisk
 from storpool_commands.errors import ErrorCode
 from storpool_commands.images import StoredImage
 
+pytestmark = pytest.mark.long
+
 WRITTEN_MIB = 4
 
 

@@ -15,6 +15,8 @@ from integration.agent.refusals import refused
 from real_lab import wait_for
 from storpool_commands.errors import ErrorCode
 
+pytestmark = pytest.mark.long
+
 DEADLINE_S = 6.0
 """Enough to be in the middle of a slow copy, which takes twice as long."""
 STOPS = 4

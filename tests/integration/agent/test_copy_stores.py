@@ -21,6 +21,8 @@ from storpool_commands.copies import BackupSnapshot, DownloadVolume
 from storpool_commands.errors import ErrorCode
 from storpool_commands.images import ImageFormat, ImageSource, StoredImage
 
+pytestmark = pytest.mark.long
+
 MIB = 1 << 20
 COMMAND_TIMEOUT_S = 30.0
 

@@ -16,6 +16,8 @@ from storpool_commands.client import CommandFailed
 from storpool_commands.disks import ConnectPhysicalDisk
 from storpool_commands.errors import ErrorCode
 
+pytestmark = pytest.mark.long
+
 PIECE = 2 * MIB
 """What qemu-img writes at a time."""
 LOST = {"kind": "reset_after"}

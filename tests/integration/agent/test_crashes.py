@@ -23,6 +23,8 @@ from storpool_commands.disks import (
 from storpool_commands.errors import ErrorCode
 from storpool_commands.volumes import CreateVolume
 
+pytestmark = pytest.mark.long
+
 MIB = 1 << 20
 
 CONNECT_STEPS = ("find", "check", "attach", "confirm", "device")

@@ -18,6 +18,8 @@ from storpool_commands.volumes import (
     DeleteVolume,
 )
 
+pytestmark = pytest.mark.long
+
 MIB = 1 << 20
 
 Make = Callable[[Stack], Any]

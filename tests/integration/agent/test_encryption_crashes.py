@@ -17,6 +17,8 @@ from storpool_commands.encrypting import EncryptVolume
 from storpool_commands.encryption import Key
 from storpool_commands.errors import ErrorCode
 
+pytestmark = pytest.mark.long
+
 ONCE, AGAIN = 1, 2
 CONTENTS = os.urandom(2 * MIB)
 

@@ -253,6 +253,7 @@ def test_a_request_that_waits_is_cancelled(admin: Admin, raw: RawClient, volume:
     assert "local request" in {line["event"] for line in admin.stack.agent.events()}
 
 
+@pytest.mark.long
 def test_an_agent_that_hangs_is_said_to_and_is_done_without(admin: Admin, volume: str) -> None:
     before = admin.ask("jobs")["commands"]
     with stopped_by_signal(admin.stack) as pid, unchanged(admin.stack.agent.state_dir):
@@ -268,6 +269,7 @@ def test_an_agent_that_hangs_is_said_to_and_is_done_without(admin: Admin, volume
     until(lambda: admin.run("status").status == 0)  # its watchdog finds its threads late at first
 
 
+@pytest.mark.long
 def test_an_agent_that_was_killed_or_stopped_is_done_without_and_nothing_is_touched(stack: Stack) -> None:
     admin, volume = Admin(stack), stack.create()
     stack.call(ConnectPhysicalDisk(volume=volume))

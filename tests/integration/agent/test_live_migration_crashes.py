@@ -12,6 +12,8 @@ from integration.agent.crashing import assert_one_reply
 from integration.agent.live_disk import DataDisk, data_disk, running_guest
 from storpool_commands.copies import MigratedVolume, MigrateVolume
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def disk(own_lab: CopyLab) -> Iterator[DataDisk]:

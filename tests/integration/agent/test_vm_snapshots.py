@@ -152,6 +152,7 @@ def test_a_guest_without_an_agent(stack: Stack) -> None:
         assert "agent" in (taken.not_frozen or "")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", ["freeze:done", "snapshot:begin", "snapshot:done"])
 def test_frozen_guest_is_thawed_by_the_restarted_agent(stack: Stack, step: str) -> None:
     request_id, answers = uuid4(), list[TakenVmSnapshot]()

@@ -12,6 +12,8 @@ from real_lab import RealLab, wait_for
 from storpool_agent.deadline import Deadline
 from storpool_agent.errors import GuestAgentUnavailable, VmBusy
 
+pytestmark = pytest.mark.long
+
 HANGS_S = 2.0
 LATER_S = 30.0
 

@@ -12,6 +12,8 @@ from guest.domain_xml import Hardware
 from real_lab import RealLab, background
 from storpool_agent.errors import GuestNotNotified
 
+pytestmark = pytest.mark.long
+
 
 def test_a_disk_comes_grows_and_goes_and_its_data_with_it(lab: RealLab) -> None:
     guest, device = lab.guest(), lab.device()

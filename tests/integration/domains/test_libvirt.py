@@ -2,7 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """libvirt's machines keep the contract that the fake ones are held to."""
 
+import pytest
+
 from domains_contract import DomainsContract
+
+pytestmark = pytest.mark.long
 
 
 class TestHypervisor(DomainsContract):

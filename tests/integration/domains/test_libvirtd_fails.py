@@ -30,6 +30,8 @@ from storpool_agent.errors import (
     VmBusy,
 )
 
+pytestmark = pytest.mark.long
+
 
 def test_without_libvirtd_the_answer_is_quick_and_with_it_right(
     own_lab: RealLab, private_libvirtd: PrivateLibvirtd

@@ -28,6 +28,8 @@ from storpool_agent.domains.model import DiskInDomain, Domain, MirrorTarget
 from storpool_agent.errors import BlockJobFailed, Cancelled, CopyStalled, VmNotRunning
 from storpool_agent.interrupt import AgentStopping
 
+pytestmark = pytest.mark.long
+
 TOOL_TIMEOUT_S = 30
 BOOT_TIMEOUT_S = 90
 SLOW = 8 * MIB  # bytes/s: a large disk takes some 6 s

@@ -26,6 +26,8 @@ from storpool_agent.errors import (
 )
 from storpool_agent.interrupt import AgentStopping
 
+pytestmark = pytest.mark.long
+
 SLOW = 4 * MIB  # bytes/s: a large disk takes some 12 s
 
 

@@ -16,6 +16,8 @@ from storpool_agent.handlers.verdicts import Verdict
 from storpool_agent.interrupt import AgentStopping
 from storpool_agent.migration_errors import CpuIncompatible, DestinationUnreachable, MigrationFailed, MigrationUnknown
 
+pytestmark = pytest.mark.long
+
 LOST = (LibvirtTimeout, LibvirtUnavailable, MigrationFailed, DestinationUnreachable)
 SETTLED_S = 40.0
 

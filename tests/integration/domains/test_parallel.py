@@ -10,6 +10,8 @@ from domains_contract import disk, soon
 from real_lab import RealLab
 from storpool_agent.errors import DiskInUseByVm, UnplugPending
 
+pytestmark = pytest.mark.long
+
 
 def test_ten_plugs_into_one_machine_take_ten_targets(lab: RealLab) -> None:
     vm = lab.machine(slots=10)

@@ -34,6 +34,8 @@ from storpool_agent.images import child
 from storpool_agent.images.tools import ImageTools
 from storpool_commands.images import ImageFormat
 
+pytestmark = pytest.mark.long
+
 TOOLS = ImageTools()
 DATA = hashlib.shake_128(b"failures").digest(16 * MIB)
 SLOW_BYTES_S = 2 * MIB

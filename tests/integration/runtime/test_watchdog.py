@@ -21,6 +21,8 @@ from raw_client import RawClient, raw_client
 from storpool_commands.control import Drain, GetAgentStatus
 from tcp_proxy import TcpProxy
 
+pytestmark = pytest.mark.long
+
 WATCHDOG_S = 6.0
 """A loop is named when a third of it is over. systemd is told four times in it."""
 ALIVE = "WATCHDOG=1"

@@ -22,6 +22,8 @@ from storpool_agent.errors import (
 from storpool_agent.secondary.model import Part
 from storpool_agent.secondary.storage import SecondaryStorage
 
+pytestmark = pytest.mark.long
+
 PATH = "volumes/1/1/image.qcow2"
 WAIT_S = 20.0
 Lose = Callable[[Nas], None]

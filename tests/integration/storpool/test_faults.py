@@ -28,6 +28,8 @@ from storpool_agent.errors import (
 from storpool_agent.storpool.cluster import Cluster
 from storpool_agent.storpool.model import NewSnapshot, NewVolume, Volume, VolumeChange
 
+pytestmark = pytest.mark.long
+
 MIB = 1 << 20
 NEW = NewVolume(MIB, "dev")
 HTML = "<html><body>502 Bad Gateway</body></html>"

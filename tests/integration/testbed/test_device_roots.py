@@ -12,6 +12,8 @@ import pytest
 
 from guest import Disk, Guest, disk_xml, pattern_checksum
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(params=["/dev", "another directory"])
 def device_root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:

@@ -25,6 +25,8 @@ from guest import (
     pattern_checksum,
 )
 
+pytestmark = pytest.mark.long
+
 MIB = 1 << 20
 BOOT_S = 30.0  # 3 to 4 s on two idle cores
 UNPLUG_S = 10.0
