@@ -18,6 +18,7 @@ from storpool_commands import topology
 from storpool_commands.envelope import Event
 
 LOOK_S = 15.0
+"""Not a timer for the next expiry: that is by the wall clock, which may be set meanwhile."""
 EXPIRED = "migration.expired"
 
 log = structlog.get_logger()
