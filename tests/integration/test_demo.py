@@ -91,7 +91,7 @@ def running_demo(place: Path, environment: Mapping[str, str] | None = None) -> I
                 process.terminate()
 
 
-@pytest.mark.parametrize("time", ["first", "second"])
+@pytest.mark.parametrize("time", ["first", pytest.param("second", marks=pytest.mark.long)])
 def test_it_shows_every_command_and_leaves_nothing_behind(time: str, place: Path) -> None:
     with running_demo(place) as demo:
         status, said = demo.end()

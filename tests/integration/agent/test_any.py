@@ -215,6 +215,7 @@ def test_a_request_that_no_agent_survives_is_given_up(resting: Pair) -> None:
     resting.assert_all_acked()
 
 
+@pytest.mark.long
 def test_the_same_id_again_at_the_same_agent_is_the_same_reply(resting: Pair) -> None:
     resting.first.start()
     request_id = resting.raw.ask_any(CREATE)
@@ -232,6 +233,7 @@ def test_the_same_id_again_at_the_same_agent_is_the_same_reply(resting: Pair) ->
     resting.assert_all_acked()
 
 
+@pytest.mark.long
 def test_the_same_id_again_at_another_agent_finds_what_was_made(resting: Pair) -> None:
     resting.first.start()
     request_id = resting.raw.ask_any(CREATE)
@@ -245,6 +247,7 @@ def test_the_same_id_again_at_another_agent_finds_what_was_made(resting: Pair) -
     assert [[f"~{one['result']['globalId']}"] for one in replies] == [resting.made(request_id)] * 2
 
 
+@pytest.mark.long
 def test_whoever_asks_while_it_runs_gets_the_same_reply(resting: Pair) -> None:
     resting.first.start()
     resting.slow()
@@ -332,6 +335,7 @@ def test_a_lost_connection_changes_nothing_for_what_runs(resting: Pair) -> None:
         resting.assert_all_acked()
 
 
+@pytest.mark.long
 def test_a_request_is_cancelled_at_the_host_that_said_it_has_it(resting: Pair) -> None:
     resting.first.start()
     resting.slow()
@@ -355,6 +359,7 @@ def test_a_deadline_that_has_passed_is_not_started(resting: Pair) -> None:
     resting.assert_all_acked()
 
 
+@pytest.mark.long
 def test_only_allowed_publishers_ask_any_host(services: None) -> None:
     with running_pair(amqp={"allowed_publishers": ["management"]}) as pair:
         pair.raw.ask_any(CREATE)
@@ -362,6 +367,7 @@ def test_only_allowed_publishers_ask_any_host(services: None) -> None:
         assert pair.raw.dead_letter().headers["code"] == ErrorCode.NOT_AUTHORIZED
 
 
+@pytest.mark.long
 def test_a_host_may_leave_the_queue_alone(services: None) -> None:
     with running_stack(lanes={"any": 0}) as stack, raw_client(stack.amqp_url) as raw:
         raw.settle()

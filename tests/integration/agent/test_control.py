@@ -47,6 +47,7 @@ def test_a_drained_host_leaves_its_commands_in_the_queue(stack: Stack, raw: RawC
     assert stack.call(Ping()).host == "kvm1"
 
 
+@pytest.mark.long
 def test_a_drain_outlives_the_connection_and_not_the_agent(stack: Stack) -> None:
     stack.call(Drain(on=True))
     before = len(stack.agent.events("broker connected"))
@@ -117,6 +118,7 @@ def test_a_host_without_attachments_has_no_drift(stack: Stack) -> None:
     assert stack.call(GetDriftReport()).drifts == []
 
 
+@pytest.mark.long
 def test_a_level_is_set_while_the_agent_runs() -> None:
     with running_stack(log={"level": "info"}) as stack:
         stack.call(Ping())

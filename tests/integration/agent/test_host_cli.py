@@ -193,6 +193,7 @@ def test_attachments_and_drift_are_tables(admin: Admin, volume: str) -> None:
     assert (admin.run("drift").status, admin.run("attachments").out) == (0, "")
 
 
+@pytest.mark.long
 def test_a_machine_that_has_a_volume_is_named_until_its_guest_lets_go(admin: Admin) -> None:
     volume = admin.stack.create(32 * MIB)
     with Guest(persistent=True) as guest:
@@ -218,6 +219,7 @@ def test_a_machine_that_has_a_volume_is_named_until_its_guest_lets_go(admin: Adm
     assert admin.run("drift").status == 0
 
 
+@pytest.mark.long
 def test_a_drain_needs_no_broker(services: None) -> None:
     with TcpProxy(BROKER) as proxy:
         away = {"url": f"amqp://guest:guest@127.0.0.1:{proxy.port}"}

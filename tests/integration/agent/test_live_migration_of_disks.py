@@ -15,6 +15,8 @@ from storpool_commands.client import CommandFailed
 from storpool_commands.copies import MigratedVolume
 from storpool_commands.errors import ErrorCode
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def guest(shared_lab: CopyLab) -> Iterator[Guest]:

@@ -10,6 +10,8 @@ from migration.driver import Driver
 from traveller import traveller
 from two_hosts import TwoHosts, two_hosts
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def hosts(run_directory: object, services: None) -> Iterator[TwoHosts]:

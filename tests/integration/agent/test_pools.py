@@ -105,6 +105,7 @@ def test_the_agent_alone_can_read_what_is_kept(stack: Stack, other: DevclusterPr
     assert TOKEN not in file.read_text()
 
 
+@pytest.mark.long
 def test_what_cannot_be_proven_is_not_added(stack: Stack, other: DevclusterProcess) -> None:
     assert refusal(stack, add(other, token="wrong")).code is ErrorCode.STORPOOL_UNAUTHORIZED
     missing = refusal(stack, add(other, template="nvme"))
@@ -149,6 +150,7 @@ def test_a_host_says_what_it_is(stack: Stack) -> None:
     assert found.qemu is not None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", ["accepted", "connect:done", "keep:done"])
 def test_a_request_whose_secret_died_with_the_agent_says_so(stack: Stack, other: DevclusterProcess, point: str) -> None:
     stack.agent.stop()
@@ -194,6 +196,7 @@ def test_a_secret_is_in_no_reply_dead_letter_or_query(
     assert started[-1]["args"] == {"name": "p", "url": "**********"}
 
 
+@pytest.mark.long
 def test_a_file_that_is_damaged_or_readable_keeps_the_agent_from_starting(
     stack: Stack, other: DevclusterProcess
 ) -> None:

@@ -16,6 +16,8 @@ from small_disk import SmallDisk, small_disk
 from storpool_commands.control import Drain
 from tcp_proxy import TcpProxy
 
+pytestmark = pytest.mark.long
+
 SERVED = {"listen": "127.0.0.1:0"}
 READY = (200, {"ready": True, "missing": {}})
 LIVE = (200, {"live": True, "dead": {}})

@@ -21,6 +21,8 @@ from storpool_commands.control import GetDriftReport, Ping
 from storpool_commands.copies import BackupSnapshot
 from storpool_commands.disks import ConnectPhysicalDisk, DisconnectPhysicalDisk
 
+pytestmark = pytest.mark.long
+
 OBSERVABILITY = Path(__file__).parents[3] / "packaging" / "observability"
 ALERTS = OBSERVABILITY / "alerts.yml"
 DASHBOARD = json.loads((OBSERVABILITY / "dashboard.json").read_text())

@@ -136,6 +136,7 @@ def test_what_is_no_trace_is_refused_by_name(raw: RawClient, traceparent: str) -
     assert "traceparent" not in reply
 
 
+@pytest.mark.long
 def test_the_trace_goes_on_after_a_crash(services: None, trace: Trace) -> None:
     with running_stack() as stack, raw_client(stack.amqp_url) as raw:
         crash(stack, raw, trace)

@@ -125,6 +125,7 @@ def test_quiesced_snapshot_needs_no_recovery(stack: Stack) -> None:
         assert writes_on(guest)
 
 
+@pytest.mark.long
 def test_a_guest_is_not_frozen_for_longer_than_it_may_be(stack: Stack) -> None:
     with writing_guest(stack) as (guest, volumes):
         stack.storpool.sim.fault({"kind": "hang", "processed": True}, query="VolumesGroupSnapshot")
@@ -141,6 +142,7 @@ def test_a_guest_is_not_frozen_for_longer_than_it_may_be(stack: Stack) -> None:
         assert writes_on(guest)
 
 
+@pytest.mark.long
 def test_a_guest_without_an_agent(stack: Stack) -> None:
     volume, path = connected(stack)
     with run_guest([path]) as guest:
@@ -218,6 +220,7 @@ def checksums(stack: Stack, volumes: Sequence[str], offset_mib: int) -> list[str
         return [guest.checksum(target, offset_mib, 4) for target in TARGETS]
 
 
+@pytest.mark.long
 def test_a_revert_that_storpool_breaks_off_is_finished_by_the_next(stack: Stack) -> None:
     volumes = [stack.create() for _ in TARGETS]
     taken = stack.call(TakeVmSnapshot(volumes=volumes))

@@ -27,6 +27,8 @@ from raw_client import RawClient, Received, raw_client
 from real_lab import wait_for
 from storpool_commands import topology
 
+pytestmark = pytest.mark.long
+
 MIB = 1 << 20
 WAIT_S = 30.0
 RUNNING_MACHINES = Path("/run/libvirt/qemu")
