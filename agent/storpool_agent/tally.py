@@ -10,7 +10,7 @@ from storpool_agent.job import Job
 
 @dataclass(frozen=True)
 class LaneTally:
-    """Of one lane."""
+    """Of what takes about as long."""
 
     running: int
     queued: int
@@ -25,6 +25,7 @@ class Tally:
 
     fast: LaneTally
     bulk: LaneTally
+    """Copies, and machines that move to another host."""
 
 
 def tally(jobs: Iterable[Job], now: float) -> Tally:

@@ -364,9 +364,8 @@ def test_a_machine_that_moves_waits_for_no_copy(office: Office) -> None:
     office.jobs.max_queued_copies = 1
     free = office.keep_bulk_busy()
     office.submit(BackupSnapshot(snapshot="s", target=TARGET))
-    move = MigrateVm(
-        migration=uuid4(), vm=str(uuid4()), destination="kvm2", expires_at=datetime.now(UTC) + timedelta(hours=1)
-    )
+    later = datetime.now(UTC) + timedelta(hours=1)
+    move = MigrateVm(migration=uuid4(), vm=str(uuid4()), destination="kvm2", expires_at=later)
     assert office.reply(office.submit(move))["code"] == ErrorCode.VM_NOT_FOUND
     free.set()
 
