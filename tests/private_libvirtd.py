@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from standstill import stop
+
 READY_TIMEOUT_S = 60.0
 EXIT_TIMEOUT_S = 10.0
 
@@ -89,7 +91,7 @@ class PrivateLibvirtd:
         self._process.wait(EXIT_TIMEOUT_S)
 
     def hang(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        stop(self.pid)
 
     def go_on(self) -> None:
         """Unless it has been killed meanwhile."""

@@ -22,6 +22,7 @@ from agent_process import Stack, running_stack
 from block_device import opened
 from guest import Guest
 from raw_client import RawClient, raw_client
+from standstill import stop
 from storpool_commands import topology
 from storpool_commands.client import CommandFailed
 from storpool_commands.control import ListCommands, Ping
@@ -312,7 +313,7 @@ def test_its_log_is_read_from_its_file(admin: Admin, raw: RawClient) -> None:
 @contextmanager
 def stopped_by_signal(stack: Stack) -> Iterator[int]:
     pid = stack.agent.pid
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     try:
         yield pid
     finally:

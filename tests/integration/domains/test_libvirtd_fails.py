@@ -19,6 +19,7 @@ import pytest
 from domains_contract import DEVICE_BYTES, disk, soon
 from private_libvirtd import PrivateLibvirtd, unwritable
 from real_lab import RealLab, background, wait_for
+from standstill import stop
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains.model import Domain
 from storpool_agent.errors import (
@@ -159,7 +160,7 @@ def test_a_hung_qemu_holds_up_its_own_machine_only(own_lab: RealLab, private_lib
     device = own_lab.device()
     threads = threading.active_count()
     qemu = qemu_pid(private_libvirtd, hung)
-    os.kill(qemu, signal.SIGSTOP)
+    stop(qemu)
     try:
         began = monotonic()
         with pytest.raises(LibvirtTimeout):

@@ -13,6 +13,7 @@ import pytest
 from domains_contract import LARGE_BYTES, MIB, Copy, copy, disk, soon, to
 from private_libvirtd import PrivateLibvirtd, unwritable
 from real_lab import RealLab, background, wait_for
+from standstill import stop
 from storpool_agent.deadline import Deadline
 from storpool_agent.domains import mirroring, progress
 from storpool_agent.domains.model import DiskInDomain, Domain
@@ -177,7 +178,7 @@ def qemu_pid(libvirtd: PrivateLibvirtd, vm: Domain) -> int:
 @contextmanager
 def hung_qemu(libvirtd: PrivateLibvirtd, vm: Domain) -> Generator[None]:
     pid = qemu_pid(libvirtd, vm)
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     try:
         yield
     finally:

@@ -29,6 +29,7 @@ from image_files import (
 )
 from loop_device import MIB
 from small_disk import small_disk
+from standstill import stop
 from storpool_agent.errors import AgentError, Cancelled, CopyFailed, CopyStalled, SecondaryFull, SecondaryUnavailable
 from storpool_agent.images import child
 from storpool_agent.images.tools import ImageTools
@@ -138,7 +139,7 @@ def test_an_interrupt_ends_the_reading_of_a_qcow2_and_its_server(job: Watched, t
 def test_a_copy_that_stops_moving_is_ended(job: Watched, tmp_path: Path) -> None:
     copied = tmp_path / "copied"
     with image(write_sparse(tmp_path / "source", DATA)) as source, image(copied) as target:
-        job.on_report = lambda: stop(holders_of(copied))
+        job.on_report = lambda: stop_all(holders_of(copied))
         slowly = replace(job.with_bandwidth(SLOW_BYTES_S), stall_timeout_s=1.0)
         with pytest.raises(CopyStalled, match="copying source to copied: not a byte has moved"):
             TOOLS.convert(source, target, slowly)
@@ -220,6 +221,6 @@ def test_the_agents_death_ends_the_reading_of_a_qcow2_and_its_server(tmp_path: P
     assert eventually(lambda: not alive(worker) and not alive(server))
 
 
-def stop(pids: set[int]) -> None:
+def stop_all(pids: set[int]) -> None:
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        stop(pid)

@@ -18,6 +18,7 @@ import pytest
 from agent_process import Stack, running_stack
 from notify_socket import NotifySocket, notify_socket
 from raw_client import RawClient, raw_client
+from standstill import stop
 from storpool_commands.control import Drain, GetAgentStatus
 from tcp_proxy import TcpProxy
 
@@ -113,17 +114,13 @@ def test_a_process_that_stands_still_says_nothing(scene: Scene) -> None:
     stack = scene.stack
     scene.systemd.forget()
     scene.systemd.until(lambda line: line == ALIVE)
-    signal_to(stack, signal.SIGSTOP)
+    stop(stack.agent.pid)
     try:
         scene.systemd.listen(0.5)
         assert scene.systemd.listen(WATCHDOG_S / 2) == []
     finally:
-        signal_to(stack, signal.SIGCONT)
+        os.kill(stack.agent.pid, signal.SIGCONT)
     scene.systemd.until(lambda line: line == ALIVE)
-
-
-def signal_to(stack: Stack, number: signal.Signals) -> None:
-    os.kill(stack.agent.pid, number)
 
 
 def until(condition: Callable[[], bool]) -> None:
