@@ -8,7 +8,8 @@ the end), finish (destination: the guest goes on), confirm (source: what stood s
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
+from time import sleep
+from xml.etree import ElementTree as ET
 
 import libvirt
 
@@ -17,9 +18,8 @@ from real_lab import wait_for
 
 MOMENT_TIMEOUT_S = 60.0
 BEGUN_BYTES = 1 << 20
-ESTABLISHED = "01"
-PORTS = range(49152, 49216)
-"""Where libvirt has QEMU listen for one that comes."""
+ASKED_S = 0.5
+"""A libvirtd asks the other one milliseconds after it has written down that all is sent; nothing shows that it has."""
 
 
 def wait_for_the_middle(source: KvmHost, vm: str) -> None:
@@ -34,12 +34,14 @@ def wait_for_the_middle(source: KvmHost, vm: str) -> None:
 
 @contextmanager
 def before_finish(source: KvmHost, destination: KvmHost, vm: str) -> Generator[None]:
-    """All has been sent, the guest stands still on both hosts, and the destination's libvirtd has not been asked to
-    finish, or has not looked yet. In the block it may be killed; otherwise it goes on after it."""
+    """All has been sent, which the source's libvirtd has written down; the guest stands still on both hosts, and the
+    destination's libvirtd has been asked to finish, but has not looked. In the block it may be killed; otherwise it
+    goes on after it."""
     wait_for_the_middle(source, vm)
     destination.libvirtd.hang()
     try:
-        wait_for(lambda: not _is_sending(source), MOMENT_TIMEOUT_S)
+        wait_for(lambda: _phase(source, vm) == "perform3_done", MOMENT_TIMEOUT_S)
+        sleep(ASKED_S)
         yield
     finally:
         destination.libvirtd.go_on()
@@ -74,8 +76,11 @@ def _has_arrived(destination: KvmHost, vm: str) -> bool:
         connection.close()
 
 
-def _is_sending(source: KvmHost) -> bool:
-    """Whether a machine of the host is connected to where one is received."""
-    tables = [Path(f"/proc/{pid}/net/tcp").read_text() for pid in source.qemus()[:1]]
-    lines = [line.split() for table in tables for line in table.splitlines()[1:]]
-    return any(line[3] == ESTABLISHED and int(line[2].rpartition(":")[2], 16) in PORTS for line in lines)
+def _phase(source: KvmHost, vm: str) -> str | None:
+    """Of the migration, as libvirtd remembers it for its next start; while it writes, what it has written before."""
+    for status in (source.libvirtd.root / "run" / "qemu").glob("*.xml"):
+        root = ET.parse(status).getroot()  # noqa: S314 (libvirt wrote it)
+        job = root.find("job")
+        if root.findtext("domain/uuid") == vm and job is not None:
+            return job.get("phase")
+    return None
