@@ -45,19 +45,20 @@ def at(connection: libvirt.virConnect, uuid: str) -> Presence:
 
 
 def of(domain: libvirt.virDomain) -> Presence:
-    """As `at`."""
+    """As `at`. The job is asked for first: a libvirtd that has just started answers that only when it has come to terms
+    with the machine, which may end it or have it go on, and until then says of its state what it was."""
     try:
-        state, reason = domain.state()
         if not domain.isActive():
             return Presence("off", "only its configuration is here")
         job = _job(domain)
+        state, reason = domain.state()
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return Presence("absent")
-        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID and "not running" in text_of(error):
-            return of(domain)  # it ended between two questions
+        if _has_ended(error):
+            return of(domain)
         raise
-    return _presence(state, reason, job)
+    return of(domain) if state == libvirt.VIR_DOMAIN_SHUTOFF else _presence(state, reason, job)
 
 
 def here(access: Access, uuid: str, deadline: Deadline) -> Presence:
@@ -86,7 +87,13 @@ def remove(domain: libvirt.virDomain) -> None:
                 standing=str(found),
             )
         persistent = domain.isPersistent()
-        domain.destroy()
+        try:
+            domain.destroy()
+        except libvirt.libvirtError as error:
+            if _has_ended(error):
+                remove(domain)
+                return
+            raise
         if not persistent:
             return
     if found.standing != "absent":
@@ -102,6 +109,14 @@ def sent(connection: libvirt.virConnect, uuid: str) -> Sent:
         memory_bytes=stats.get(libvirt.VIR_DOMAIN_JOB_MEMORY_PROCESSED),
         downtime_ms=stats.get(libvirt.VIR_DOMAIN_JOB_DOWNTIME),
         total_ms=stats.get(libvirt.VIR_DOMAIN_JOB_TIME_ELAPSED),
+    )
+
+
+def _has_ended(error: libvirt.libvirtError) -> bool:
+    """The machine did, between two questions; one without a configuration here is forgotten with it."""
+    code = error.get_error_code()
+    return code == libvirt.VIR_ERR_NO_DOMAIN or (
+        code == libvirt.VIR_ERR_OPERATION_INVALID and "not running" in text_of(error)
     )
 
 
