@@ -45,7 +45,9 @@ class Overdue:
         with liveness.registry.loop("overdue") as loop:
             loop.waits()
             while not self._stopping.wait(LOOK_S):
+                loop.turns()
                 self.look()
+                loop.waits()
 
     def look(self) -> None:
         """Tell of each that has expired since. Raises nothing."""
