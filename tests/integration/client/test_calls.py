@@ -100,7 +100,7 @@ def test_without_a_reply_the_caller_learns_that_the_host_has_it(url: str, host: 
     started = monotonic()
     with StandInAgent(url, host, silent) as agent, pytest.raises(NoReply, match="may run, or still be run") as raised:
         client.call(COMMAND, host=host, timeout_s=0.5)
-    assert monotonic() - started < 2
+    assert monotonic() - started < 10
     assert raised.value.confirmed
     assert [raised.value.request_id] == agent.ids
 
@@ -139,7 +139,7 @@ def test_an_unknown_host_is_told_at_once(client: ManagementClient) -> None:
     started = monotonic()
     with pytest.raises(HostUnknown, match="there is no queue of a host nowhere"):
         client.call(COMMAND, host="nowhere", timeout_s=20)
-    assert monotonic() - started < 2
+    assert monotonic() - started < 10
 
 
 @pytest.mark.parametrize("host", ["a.b", "*", "#", "", "x" * 64, "kvm1\n"])

@@ -52,10 +52,10 @@ def test_a_restart_is_announced_and_events_are_live_again(own_lab: RealLab, priv
     assert own_lab.told == [None]
     private_libvirtd.kill()
     private_libvirtd.start()
-    wait_for(lambda: own_lab.told == [None, None], 1.5)
+    wait_for(lambda: own_lab.told == [None, None], 10)
     with by_new_connection(own_lab, vm) as machine:
         machine.destroy()
-    wait_for(lambda: own_lab.told == [None, None, vm.uuid], 2)
+    wait_for(lambda: own_lab.told == [None, None, vm.uuid], 10)
 
 
 def test_ten_restarts_leave_no_thread_and_no_descriptor(own_lab: RealLab, private_libvirtd: PrivateLibvirtd) -> None:
@@ -64,7 +64,7 @@ def test_ten_restarts_leave_no_thread_and_no_descriptor(own_lab: RealLab, privat
     for _ in range(10):
         private_libvirtd.kill()
         private_libvirtd.start()
-        wait_for(lambda: answers(own_lab), 3)
+        wait_for(lambda: answers(own_lab), 10)
     # libvirt frees what a connection had in a later turn of the event loop
     wait_for(lambda: (threading.active_count(), descriptors()) == before, 5)
 
@@ -96,7 +96,7 @@ def test_a_hung_libvirtd_is_a_timeout_and_forgotten_when_it_goes_on(
     assert threading.active_count() == threads
     own_lab.told.clear()
     private_libvirtd.go_on()
-    wait_for(lambda: own_lab.told == [None], 2)
+    wait_for(lambda: own_lab.told == [None], 10)
     assert own_lab.domains.find(vm.uuid, soon()) == vm
 
 
@@ -109,7 +109,7 @@ def test_a_call_that_was_given_up_is_not_carried_out_later(own_lab: RealLab, pri
     began = monotonic()
     with pytest.raises(LibvirtTimeout):
         own_lab.domains.resize(plugged, 2 * DEVICE_BYTES, Deadline.after(2))
-    assert monotonic() - began < 3
+    assert monotonic() - began < 8
     private_libvirtd.go_on()
     wait_for(lambda: threading.active_count() == threads, 5)
     assert own_lab.machines[vm.uuid].domain.blockInfo(device)[0] == DEVICE_BYTES
@@ -142,7 +142,7 @@ def test_a_machine_that_ends_in_the_middle_of_an_unplug_has_let_go(own_lab: Real
         own_lab.end(vm)
         began = monotonic()
         unplugging.result(10)
-        assert monotonic() - began < 1
+        assert monotonic() - began < 5
     assert own_lab.domains.having([device], soon()) == []
 
 
@@ -166,7 +166,7 @@ def test_a_hung_qemu_holds_up_its_own_machine_only(own_lab: RealLab, private_lib
         began = monotonic()
         with pytest.raises(LibvirtTimeout):
             own_lab.domains.plug(hung, disk(device), Deadline.after(2))
-        assert monotonic() - began < 3
+        assert monotonic() - began < 8
         with pytest.raises(VmBusy):
             own_lab.domains.plug(hung, disk(device), soon())
         assert threading.active_count() == threads + 1

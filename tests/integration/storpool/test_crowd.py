@@ -93,10 +93,9 @@ def test_a_slow_attach_does_not_hold_up_the_others(cluster: Cluster, devcluster:
     with ThreadPoolExecutor(5) as pool:
         first = pool.submit(cluster.attach, slow, "rw", "export", soon())
         sleep(0.1)
-        began = monotonic()
         rest = [pool.submit(cluster.attach, each, "rw", "export", soon()) for each in others]
         assert [each.result() for each in rest] == [None] * 4
-        assert monotonic() - began < 1.5
+        assert not first.done()
         first.result()
 
 
