@@ -230,7 +230,7 @@ def test_a_device_that_is_held_for_a_moment_is_detached(
 ) -> None:
     cluster.attach(volume, "rw", "export", soon())
     devcluster.sim.fault({"kind": "busy", "name": name}, times=3, query="VolumesReassignWait")
-    assert took_s(lambda: cluster.detach(volume, soon())) < 1
+    assert took_s(lambda: cluster.detach(volume, soon())) < 4
 
 
 def test_a_device_that_stays_open_is_busy_after_5_seconds(

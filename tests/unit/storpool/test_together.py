@@ -44,7 +44,7 @@ def test_a_lone_caller_sends_at_once() -> None:
     server.go.set()
     began = monotonic()
     assert Together("test", server.send).submit("a", Deadline.after(5)) == ["a"]
-    assert monotonic() - began < 0.05
+    assert monotonic() - began < SLOW_S
 
 
 def test_those_who_come_meanwhile_share_the_next_request() -> None:
@@ -63,10 +63,9 @@ def test_a_request_that_hangs_does_not_hold_up_the_next() -> None:
     together = Together("test", server.send)
     with ThreadPoolExecutor(10) as pool:
         (first,) = crowd(pool, together, "a", Deadline.after(5))
-        began = monotonic()
         rest = crowd(pool, together, "bc", Deadline.after(5))
         assert sorted(rest[0].result()) == ["b", "c"]
-        assert monotonic() - began < SLOW_S + 0.3
+        assert not first.done()
         server.go.set()
         assert first.result() == ["a"]
 
